@@ -1,0 +1,1 @@
+"""The agent: retrieval, ingestion and the model, behind ports."""
