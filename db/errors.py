@@ -1,0 +1,23 @@
+"""What can go wrong with the database, as the packages above see it.
+
+DatabaseError
+├── DatabaseUnavailable    it can't be reached, or broke off: try again
+├── DatabaseUrlInvalid     the URL can't work, and the message says why (never the password)
+└── SchemaMismatch         the schema is not the one this release was written for
+"""
+
+
+class DatabaseError(Exception):
+    """The database did not do what was asked of it."""
+
+
+class DatabaseUnavailable(DatabaseError):
+    """The database can't be reached at the moment."""
+
+
+class DatabaseUrlInvalid(DatabaseError):
+    """The database URL can't work."""
+
+
+class SchemaMismatch(DatabaseError):
+    """The database's schema is not the one this release needs."""

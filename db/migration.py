@@ -1,0 +1,72 @@
+"""Migrations, run from code: what `parley migrate` and a starting server do.
+
+Alembic's own command line works too (`alembic -x url=… upgrade head`).
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+import migrations
+from db.engine import Database, outages_named
+from db.errors import SchemaMismatch
+
+_LOCK_KEY = 0x70617274
+"Any number will do, as long as nothing else on the same database takes it."
+
+
+def alembic_config() -> Config:
+    """Point Alembic at the migrations, wherever the project is installed."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    return config
+
+
+async def upgrade(database: Database) -> None:
+    """Bring the schema to this release's. Processes that start at once do it one by one."""
+
+    def run(connection: Connection) -> None:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    with outages_named():
+        async with database.engine.begin() as connection:
+            await connection.run_sync(run)
+
+
+async def current_revision(database: Database) -> str | None:
+    """Say which migration the schema stands at; null for an empty database."""
+    read: Callable[[Connection], str | None] = lambda connection: (  # noqa: E731
+        MigrationContext.configure(connection).get_current_revision()
+    )
+    with outages_named():
+        async with database.engine.connect() as connection:
+            return await connection.run_sync(read)
+
+
+def newest_revision() -> str | None:
+    """Say which migration this release needs."""
+    return ScriptDirectory.from_config(alembic_config()).get_current_head()
+
+
+async def check_schema(database: Database) -> None:
+    """Raise `SchemaMismatch` where the schema is not at this release's migration."""
+    current, newest = await current_revision(database), newest_revision()
+    if current == newest:
+        return
+    script = ScriptDirectory.from_config(alembic_config())
+    if current not in {None, *(each.revision for each in script.walk_revisions())}:
+        raise SchemaMismatch(
+            f"the database's schema ({current}) is of a newer release than this one ({newest})"
+        )
+    raise SchemaMismatch(
+        f"the database's schema is behind (at {current or 'nothing'}, needed is {newest}):"
+        " run `parley migrate`, or set AUTO_MIGRATE=true"
+    )

@@ -1,0 +1,1 @@
+"""The edge: settings, identity, schema, HTTP and the command line."""

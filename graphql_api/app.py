@@ -1,0 +1,170 @@
+"""The application, put together: here the adapters are chosen, and nowhere else."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.requests import HTTPConnection
+
+from db import turns
+from db.engine import Database
+from db.errors import DatabaseError
+from db.ids import new_id
+from graphql_api.auth import viewer_from_headers
+from graphql_api.context import Context
+from graphql_api.errors import ErrorCode
+from graphql_api.graphiql import STATIC, STATIC_URL
+from graphql_api.router import ParleyRouter
+from graphql_api.services import Services
+from graphql_api.settings import Settings
+from rag.agent import Agent
+from rag.edge_index import EdgeIndex
+from rag.extractive_model import ExtractiveModel
+from rag.fetching import Fetcher
+from rag.ingestion import Ingestion
+from rag.openai_embedder import OpenAIEmbedder
+from rag.openai_model import OpenAIModel
+from rag.ports import ChatModel, IndexUnavailable, VectorIndex
+from rag.qdrant_index import QdrantIndex, connect
+from rag.retrieval import Retrieval
+from resolvers.documents import Library
+from resolvers.errors import Unauthenticated
+from resolvers.intake import Intake
+from resolvers.runs import RunningReplies
+from resolvers.turns import Turns
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_EMBEDDING_MODEL = "text-embedding-3-small"
+QDRANT_COLLECTION = "parley"
+
+OnStart = Callable[[Services], Awaitable[None]]
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, database: Database) -> AsyncGenerator[Services]:
+    """Put the parts together, and take them apart in the right order.
+
+    Raises `IndexUnavailable` and `EmbedderUnavailable` where what is configured is not there.
+    """
+    async with AsyncExitStack() as stack:
+        model = _model(settings)
+        stack.push_async_callback(model.close)
+        embedder = _embedder(settings)
+        if embedder is not None:
+            stack.push_async_callback(embedder.close)
+            await embedder.open()
+        index = _index(settings, embedder.dimension if embedder else None)
+        stack.push_async_callback(index.close)
+        await index.open()
+        fetcher = Fetcher(
+            max_bytes=settings.max_upload_bytes, timeout_seconds=settings.fetch_timeout_seconds
+        )
+        stack.push_async_callback(fetcher.close)
+        ingestion = Ingestion(database, index, embedder, lease=settings.lease)
+        stack.push_async_callback(ingestion.close)
+        running = RunningReplies(
+            database,
+            lease=settings.lease,
+            reply_timeout=timedelta(seconds=settings.reply_timeout_seconds),
+        )
+        stack.push_async_callback(running.close, timedelta(seconds=settings.shutdown_grace_seconds))
+        retrieval = Retrieval(database, index, embedder)
+        agent = Agent(model, history_budget_tokens=settings.history_budget_tokens)
+        yield Services(
+            database=database,
+            turns=Turns(database, agent, retrieval, running),
+            library=Library(database, retrieval, index),
+            intake=Intake(
+                database, fetcher, ingestion.take_up, max_bytes=settings.max_upload_bytes
+            ),
+            ingestion=ingestion,
+            running=running,
+        )
+
+
+def create_app(settings: Settings, database: Database, on_start: OnStart | None = None) -> FastAPI:
+    """Make the application over a database whose schema is up to date.
+
+    `on_start` runs before the first request is served.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with open_services(settings, database) as services:
+            app.state.services = services
+            if on_start is not None:
+                await on_start(services)
+            await turns.settle_expired(database)
+            await services.ingestion.take_up_unfinished()
+            filling = asyncio.create_task(_fill_index(services.ingestion))
+            yield
+            filling.cancel()
+            await asyncio.gather(filling, return_exceptions=True)
+
+    app = FastAPI(title="Parley", lifespan=lifespan, docs_url=None, redoc_url=None)
+
+    async def context(connection: HTTPConnection) -> Context:
+        viewer = viewer_from_headers(connection.headers, settings.admin_subjects)
+        return Context(app.state.services, viewer, request_id=str(new_id()))
+
+    @app.exception_handler(Unauthenticated)
+    async def refuse(_: Request, error: Unauthenticated) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        body = {"message": error.message, "extensions": {"code": ErrorCode.UNAUTHENTICATED.name}}
+        return JSONResponse({"errors": [body]}, status_code=401)
+
+    @app.get("/health", description="Answers as soon as requests are served. No I/O.")
+    async def health() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
+        return {"status": "ok"}
+
+    if settings.graphiql and STATIC.is_dir():
+        app.mount(STATIC_URL, StaticFiles(directory=STATIC))
+    app.include_router(ParleyRouter(context, graphiql=settings.graphiql), prefix="/graphql")
+    return app
+
+
+async def _fill_index(ingestion: Ingestion) -> None:
+    try:
+        await ingestion.fill_index()
+    except (IndexUnavailable, DatabaseError) as error:
+        log.warning("index.not_filled", reason=str(error))
+
+
+def _model(settings: Settings) -> ChatModel:
+    if settings.openai_api_key is None and settings.openai_base_url is None:
+        return ExtractiveModel()
+    return OpenAIModel.connect(
+        api_key=_openai_key(settings),
+        base_url=settings.openai_base_url,
+        model=settings.openai_model,
+    )
+
+
+def _embedder(settings: Settings) -> OpenAIEmbedder | None:
+    """OpenAI has embeddings; of another server we only know if it is said."""
+    model = settings.embedding_model
+    if model is None and settings.openai_api_key and settings.openai_base_url is None:
+        model = DEFAULT_EMBEDDING_MODEL
+    if model is None:
+        return None
+    return OpenAIEmbedder.connect(
+        api_key=_openai_key(settings), base_url=settings.openai_base_url, model=model
+    )
+
+
+def _openai_key(settings: Settings) -> str:
+    return settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
+
+
+def _index(settings: Settings, dimension: int | None) -> VectorIndex:
+    if settings.qdrant_url is None:
+        return EdgeIndex(Path(settings.data_dir) / "vectors", dimension)
+    key = settings.qdrant_api_key
+    client = connect(settings.qdrant_url, key.get_secret_value() if key else None)
+    return QdrantIndex(client, QDRANT_COLLECTION, dimension)

@@ -1,0 +1,173 @@
+"""The command line: `parley serve | migrate | ingest | schema`."""
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+from rich.console import Console
+
+from db import migration
+from db.embedded import EmbeddedPostgresError
+from db.errors import DatabaseError, DatabaseUnavailable
+from db.viewer import Viewer
+from graphql_api.app import open_services
+from graphql_api.auth import anonymous_viewer, operator, subject_viewer
+from graphql_api.data_folder import DataFolderInUse, DataFolderUnusable, knock
+from graphql_api.ingest import Summary, ingest
+from graphql_api.instance import open_database, prepare_schema
+from graphql_api.logs import configure_logs
+from graphql_api.schema import printed_schema
+from graphql_api.serve import PortUnusable, serve
+from graphql_api.settings import Settings, SettingsInvalid, load_settings
+from rag.fetching import Fetcher
+from rag.ports import PortError
+from resolvers.errors import Unauthenticated
+from resolvers.intake import Intake
+
+EXPECTED = (
+    DataFolderInUse,
+    DataFolderUnusable,
+    DatabaseError,
+    EmbeddedPostgresError,
+    PortError,
+    PortUnusable,
+    SettingsInvalid,
+    Unauthenticated,
+)
+"What can be wrong with a set-up. Each has a message of one line; a traceback would hide it."
+
+
+def main() -> None:
+    """Run the command line; what is wrong with the set-up is said in one line, with exit code 1."""
+    configure_logs()
+    try:
+        commands()
+    except EXPECTED as error:
+        click.echo(f"parley: {_one_line(error)}", err=True)
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="parley")
+def commands() -> None:
+    """Parley: a GraphQL chat backend that loses nothing.
+
+    Settings come from the environment or a .env file; the README lists them.
+    """
+
+
+@commands.command("serve")
+def serve_command() -> None:
+    """Serve the API until Ctrl-C.
+
+    Without DATABASE_URL, an embedded Postgres is started under DATA_DIR and migrated.
+    """
+    _run(serve(load_settings()))
+
+
+@commands.command("migrate")
+def migrate_command() -> None:
+    """Bring the database's schema to this release's."""
+    _run(_migrate(load_settings()))
+
+
+@commands.command("ingest")
+@click.argument("places", metavar="PATH_OR_URL...", nargs=-1, required=True)
+@click.option("--anonymous-key", metavar="KEY", help="Only for the visitor with this X-Session-ID.")
+@click.option("--subject", metavar="S", help="Only for the user whom tokens call S.")
+def ingest_command(places: tuple[str, ...], anonymous_key: str | None, subject: str | None) -> None:
+    """Add documents and wait until they can be searched.
+
+    Markdown, plain text, HTML, PDF and DOCX; folders are walked. Shared by all users unless
+    an owner is named. What is there already is left alone. Exit code 1 when any failed.
+    """
+    settings = load_settings()
+    viewer = _owner(settings, anonymous_key, subject)
+    shared = anonymous_key is None and subject is None
+    console = Console()
+    summary = _run(_ingest(settings, places, viewer, shared=shared, console=console))
+    summary.print(console)
+    sys.exit(1 if summary.failed else 0)
+
+
+@commands.command("schema")
+def schema_command() -> None:
+    """Print the GraphQL schema."""
+    click.echo(printed_schema(), nl=False)
+
+
+async def _migrate(settings: Settings) -> None:
+    async with open_database(settings, beside=True) as held:
+        before = await migration.current_revision(held.database)
+        await migration.upgrade(held.database)
+        after = await migration.current_revision(held.database)
+    if before == after:
+        click.echo(f"The schema is up to date (at {after}).")
+    else:
+        click.echo(f"The schema went from {before or 'nothing'} to {after}.")
+
+
+async def _ingest(
+    settings: Settings,
+    places: tuple[str, ...],
+    viewer: Viewer,
+    *,
+    shared: bool,
+    console: Console,
+) -> Summary:
+    async with open_database(settings, beside=True) as held:
+        await prepare_schema(settings, held.database)
+        if held.neighbour is None:
+            async with open_services(settings, held.database) as services:
+                return await ingest(
+                    places, viewer, services.intake, held.database, shared=shared, console=console
+                )
+        holder = held.neighbour.holder
+        if holder is None:
+            raise held.neighbour
+        console.print(f"A server (process {holder}) is running here: it does the reading.")
+        fetcher = Fetcher(
+            max_bytes=settings.max_upload_bytes, timeout_seconds=settings.fetch_timeout_seconds
+        )
+        intake = Intake(
+            held.database,
+            fetcher,
+            lambda _: knock(holder),
+            max_bytes=settings.max_upload_bytes,
+        )
+        try:
+            return await ingest(
+                places, viewer, intake, held.database, shared=shared, console=console
+            )
+        finally:
+            await fetcher.close()
+
+
+def _owner(settings: Settings, anonymous_key: str | None, subject: str | None) -> Viewer:
+    if anonymous_key is not None and subject is not None:
+        raise click.UsageError("Give either --anonymous-key or --subject, not both.")
+    if anonymous_key is not None:
+        return anonymous_viewer(anonymous_key)
+    if subject is not None:
+        if settings.realm is None:
+            raise SettingsInvalid("AUTH_REALM: it (or AUTH_ISSUER) says whose subject that is")
+        return subject_viewer(settings.realm, subject)
+    return operator()
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, DatabaseUnavailable):
+        cause = error.__cause__
+        origin = getattr(cause, "orig", None) or cause
+        return f"DATABASE_URL: can't connect: {str(origin).splitlines()[0] if origin else error}"
+    text = str(error) or type(error).__name__
+    return " ".join(text.split())

@@ -1,0 +1,100 @@
+"""A Parley on this machine: its data folder, its database, its own documents."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from db import migration
+from db.embedded import EmbeddedPostgres
+from db.engine import Database
+from db.ingestion import has_no_documents
+from db.urls import parse_url
+from graphql_api.auth import operator
+from graphql_api.data_folder import DataFolder, DataFolderInUse
+from graphql_api.services import Services
+from graphql_api.settings import Settings
+from resolvers.intake import FileSource
+
+POSTGRES_FOLDER = "postgres"
+OWN_DOCS_SECONDS = 20
+"The first start waits this long at most for its own documents to be readable."
+
+
+class Held(NamedTuple):
+    """What this process works with: a database, and who else has the data folder (or null)."""
+
+    database: Database
+    neighbour: DataFolderInUse | None
+
+
+@asynccontextmanager
+async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGenerator[Held]:
+    """Take the data folder if one is needed, and connect, starting the embedded Postgres if asked.
+
+    With `beside`, a folder that another Parley works in is no error: its Postgres is used.
+    Raises `DataFolderInUse`, `DataFolderUnusable`, `EmbeddedPostgresError`, `DatabaseUrlInvalid`.
+    """
+    async with AsyncExitStack() as stack:
+        neighbour = None
+        if settings.database_url is None or settings.qdrant_url is None:
+            try:
+                stack.enter_context(DataFolder(settings.data_dir))
+            except DataFolderInUse as error:
+                if not beside:
+                    raise
+                neighbour = error
+        if settings.database_url is not None:
+            url = settings.database_url.get_secret_value()
+        else:
+            postgres = EmbeddedPostgres(settings.data_dir / POSTGRES_FOLDER)
+            if neighbour is None:
+                stack.push_async_callback(asyncio.to_thread, postgres.stop)
+                url = await asyncio.to_thread(postgres.start)
+            else:
+                attached = await asyncio.to_thread(EmbeddedPostgres.attach, postgres.folder)
+                if attached is None:
+                    raise neighbour
+                url = attached
+        database = Database(parse_url(url))
+        stack.push_async_callback(database.close)
+        yield Held(database, neighbour)
+
+
+async def prepare_schema(settings: Settings, database: Database) -> None:
+    """Migrate what is ours or what we were told to; else see that it was done.
+
+    Raises `SchemaMismatch`.
+    """
+    if settings.database_url is None or settings.auto_migrate:
+        await migration.upgrade(database)
+    else:
+        await migration.check_schema(database)
+
+
+async def ingest_own_docs(services: Services) -> None:
+    """Share Parley's own documentation, so that the first question has an answer.
+
+    Only where there are no documents at all. The rest of a slow reading goes on by itself.
+    """
+    if not await has_no_documents(services.database):
+        return
+    reading: list[asyncio.Task[None]] = []
+    for file in own_docs():
+        source = FileSource(file.read_bytes(), file.name)
+        added = await services.intake.add(
+            operator(), source, title=None, shared=True, request_id="start"
+        )
+        reading.append(services.ingestion.take_up(added.document.id))
+    if reading:
+        await asyncio.wait(reading, timeout=OWN_DOCS_SECONDS)
+
+
+def own_docs() -> list[Path]:
+    """Find Parley's documentation: packed with the distribution, or beside a checkout's code."""
+    here = Path(__file__).parent
+    packed = here / "own_docs"
+    root = packed if packed.is_dir() else here.parent
+    found = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    return [file for file in found if file.is_file()]

@@ -1,0 +1,20 @@
+"""What the fields work with: the parts of a running Parley, put together once in `app.py`."""
+
+from dataclasses import dataclass
+
+from db.engine import Database
+from rag.ingestion import Ingestion
+from resolvers.documents import Library
+from resolvers.intake import Intake
+from resolvers.runs import RunningReplies
+from resolvers.turns import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    database: Database
+    turns: Turns
+    library: Library
+    intake: Intake
+    ingestion: Ingestion
+    running: RunningReplies

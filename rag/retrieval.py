@@ -1,0 +1,66 @@
+"""Retrieval: from a query to passages that the viewer may read, best first."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from db.engine import Database
+from db.ids import DocumentId
+from db.passages import passages_by_id
+from db.viewer import Viewer
+from rag.agent import Search
+from rag.ports import Embedder, EmbedderUnavailable, Passage, VectorIndex
+
+log = structlog.get_logger(__name__)
+
+PASSAGES_PER_SEARCH = 6
+"What fits a small model's prompt with room to think; the sixth is rarely cited."
+
+
+class Retrieval:
+    """Searches the index as a viewer, and reads every hit again from Postgres as that viewer."""
+
+    def __init__(self, database: Database, index: VectorIndex, embedder: Embedder | None) -> None:
+        self._database = database
+        self._index = index
+        self._embedder = embedder
+
+    def bound(self, viewer: Viewer, document_ids: Sequence[DocumentId] | None) -> Search:
+        """Give the agent its search: whose it is and what it may see is settled here."""
+
+        async def search(query: str) -> Sequence[Passage]:
+            return await self.search(
+                viewer, query, limit=PASSAGES_PER_SEARCH, document_ids=document_ids
+            )
+
+        return search
+
+    async def search(
+        self,
+        viewer: Viewer,
+        query: str,
+        *,
+        limit: int,
+        document_ids: Sequence[DocumentId] | None = None,
+    ) -> list[Passage]:
+        """Find the best passages. Raises `IndexUnavailable`, `DatabaseUnavailable`."""
+        vector = await self._embedded(query)
+        hits = await self._index.search(
+            viewer, query, vector, limit=limit, document_ids=document_ids
+        )
+        if not hits:
+            return []
+        rows = await passages_by_id(viewer, self._database, [hit.chunk_id for hit in hits])
+        return [
+            Passage(*rows[hit.chunk_id], score=hit.score) for hit in hits if hit.chunk_id in rows
+        ]
+
+    async def _embedded(self, query: str) -> Sequence[float] | None:
+        """Embed a query; without the embedder, words alone still find most of it."""
+        if self._embedder is None:
+            return None
+        try:
+            return (await self._embedder.embed([query]))[0]
+        except EmbedderUnavailable as error:
+            log.warning("retrieval.without_vectors", reason=str(error))
+            return None

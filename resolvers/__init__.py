@@ -1,0 +1,1 @@
+"""What a field does, whatever the protocol that asks for it."""

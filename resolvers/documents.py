@@ -1,0 +1,121 @@
+"""The library: documents that are found, changed and deleted. `intake` takes them in."""
+
+import structlog
+
+from db import audit, documents, users
+from db.documents import DocumentFilter, DocumentRow, DuplicateDocument
+from db.engine import Database
+from db.ids import DocumentId
+from db.pages import Page
+from db.viewer import Viewer
+from rag.citations import Citation, cite
+from rag.ports import IndexUnavailable, VectorIndex
+from rag.retrieval import Retrieval
+from resolvers.cursors import DOCUMENTS, PageArguments, slice_of
+from resolvers.errors import BadRequest, InvalidInput, NotFound, Unavailable
+from resolvers.inputs import check_optional_text, check_text, parse_id
+
+log = structlog.get_logger(__name__)
+
+MAX_SEARCH_RESULTS = 50
+MAX_QUERY_LENGTH = 2_000
+"Characters of a search query: a question or two, not a document."
+
+
+class Library:
+    """What can be done with documents. Postgres is the source, the index follows it."""
+
+    def __init__(
+        self,
+        database: Database,
+        retrieval: Retrieval,
+        index: VectorIndex,
+    ) -> None:
+        self._database = database
+        self._retrieval = retrieval
+        self._index = index
+
+    async def page(
+        self, viewer: Viewer, only: DocumentFilter, asked: PageArguments
+    ) -> Page[DocumentRow]:
+        """Give a page of what the viewer may read, newest first. Raises `BadRequest`."""
+        return await documents.documents_page(
+            viewer, self._database, only, slice_of(asked, DOCUMENTS)
+        )
+
+    async def search(self, viewer: Viewer, query: str, limit: int) -> list[Citation]:
+        """Find the best passages; a marker is a rank. Raises `BadRequest`, `Unavailable`."""
+        if not 1 <= limit <= MAX_SEARCH_RESULTS:
+            raise BadRequest(f"limit is a number from 1 to {MAX_SEARCH_RESULTS}, not {limit}.")
+        try:
+            check_text(query, "query", at_most=MAX_QUERY_LENGTH, empty=True)
+            found = await self._retrieval.search(viewer, query, limit=limit)
+        except InvalidInput as error:
+            raise BadRequest(f"query: {error}") from error
+        except IndexUnavailable as error:
+            raise Unavailable("The documents can't be searched at the moment.") from error
+        return [cite(rank, passage) for rank, passage in enumerate(found, 1)]
+
+    async def update(
+        self,
+        viewer: Viewer,
+        *,
+        id: str,
+        title: str | None,
+        shared: bool | None,
+        request_id: str,
+    ) -> DocumentRow:
+        """Rename a document, or change who may read it. Raises `NotFound`, `InvalidInput`."""
+        check_optional_text(title, "title")
+        document_id = _known(id)
+        if shared and not viewer.is_admin:
+            if await documents.document(viewer, self._database, document_id) is None:
+                raise NotFound
+            raise InvalidInput("Only administrators share documents with everyone.", "visibility")
+        try:
+            async with self._database.transaction() as transaction:
+                await users.ensure_user(viewer, transaction)
+                row = await documents.update_document(
+                    viewer, transaction, document_id, title=title, shared=shared
+                )
+                if row is None:
+                    raise NotFound
+                given = {"title": title, "visibility": shared}
+                detail = {"fields": [name for name, value in given.items() if value is not None]}
+                await audit.record(
+                    viewer, transaction, "update", "document", row.id, detail, request_id
+                )
+        except DuplicateDocument:
+            raise InvalidInput("The same document is there already.", "visibility") from None
+        if shared is not None:
+            await self._follow(row)
+        return row
+
+    async def delete(self, viewer: Viewer, *, id: str, request_id: str) -> DocumentId:
+        """Delete a document with its passages; what cites it stays. Raises `NotFound`."""
+        document_id = _known(id)
+        async with self._database.transaction() as transaction:
+            if not await documents.delete_document(viewer, transaction, document_id):
+                raise NotFound
+            await audit.record(
+                viewer, transaction, "delete", "document", document_id, request_id=request_id
+            )
+        try:
+            await self._index.remove(document_id)
+        except IndexUnavailable as error:
+            log.warning("index.behind", document_id=str(document_id), reason=str(error))
+        return document_id
+
+    async def _follow(self, row: DocumentRow) -> None:
+        """Tell the index who may find a document now; should it be away, the next start does."""
+        try:
+            await self._index.set_owner(row.id, row.owner_id)
+        except IndexUnavailable as error:
+            log.warning("index.behind", document_id=str(row.id), reason=str(error))
+
+
+def _known(id: str) -> DocumentId:
+    document_id = parse_id(id, DocumentId)
+    if document_id is None:
+        raise NotFound
+    return document_id

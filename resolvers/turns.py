@@ -1,0 +1,342 @@
+"""Sending a message: the turn is begun in one transaction, then written by the server.
+
+The client names its message, so sending the same one again joins or replays its reply
+instead of asking twice. That is asked first, before whether the session is busy.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+import structlog
+
+from db import audit, documents, messages, sessions, turns, users
+from db.engine import Database, Transaction
+from db.ids import DocumentId, MessageId, RunId, SessionId, new_id
+from db.messages import MessageRow
+from db.models import MessageRole, MessageStatus
+from db.sessions import SessionRow
+from db.utf16 import utf16_length
+from db.viewer import Viewer
+from rag.agent import Agent, AgentEvent, PastTurn, Question
+from rag.retrieval import Retrieval
+from resolvers.errors import IdConflict, NotFound, ReplyInProgress, Unavailable
+from resolvers.inputs import (
+    MAX_CONTENT_LENGTH,
+    check_optional_text,
+    check_text,
+    parse_id,
+    parse_made_id,
+)
+from resolvers.runs import RunningReplies
+
+log = structlog.get_logger(__name__)
+
+HISTORY_MESSAGES = 40
+"Far more than fits most budgets; the agent keeps the newest that do."
+TITLE_LENGTH = 80
+"Characters of the first question that become the session's title: one line in a side bar."
+BEGIN_ATTEMPTS = 5
+"A beginning that collides is read again; colliding this often means something is wrong."
+FOREIGN_POLL_SECONDS = 0.25
+"How often the row of a reply that another process writes is read while somebody waits for it."
+FOREIGN_STOP_SECONDS = 5.0
+"How long another process may take to stop a reply; its ticks come several times a second."
+
+
+class IfBusy(StrEnum):
+    """What to do when another reply is being written in the session."""
+
+    REJECT = "REJECT"
+    INTERRUPT = "INTERRUPT"
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message as the client sends it, unchecked."""
+
+    content: str
+    session_id: str | None = None
+    message_id: str | None = None
+    chapter: str | None = None
+    selected_text: str | None = None
+    document_ids: tuple[str, ...] | None = None
+    if_busy: IfBusy = IfBusy.REJECT
+
+
+class SentTurn(NamedTuple):
+    """Both messages of a turn, and the session they stand in."""
+
+    session: SessionRow
+    question: MessageRow
+    reply: MessageRow
+
+
+class _Checked(NamedTuple):
+    content: str
+    session_id: SessionId | None
+    message_id: MessageId | None
+    chapter: str | None
+    selected_text: str | None
+    document_ids: list[DocumentId] | None
+
+
+class _Collision(Exception):
+    """Another send was quicker: roll back and read what it wrote."""
+
+
+class _Busy(Exception):
+    """Another reply is being written in this session: roll back."""
+
+    def __init__(self, session_id: SessionId) -> None:
+        self.session_id = session_id
+
+
+class Turns:
+    """Begins turns, and stops and awaits their replies, wherever they are written."""
+
+    def __init__(
+        self, database: Database, agent: Agent, retrieval: Retrieval, running: RunningReplies
+    ) -> None:
+        self._database = database
+        self._agent = agent
+        self._retrieval = retrieval
+        self._running = running
+
+    async def send(self, viewer: Viewer, message: NewMessage, request_id: str) -> SentTurn:
+        """Begin a turn, or join the one that this message already began.
+
+        Raises `InvalidInput`, `NotFound`, `IdConflict`, `ReplyInProgress`.
+        """
+        checked = _check(message)
+        for _ in range(BEGIN_ATTEMPTS):
+            present = await self._present(viewer, checked)
+            if present is not None:
+                return present
+            await self._check_documents(viewer, checked.document_ids)
+            try:
+                return await self._begin(viewer, checked, request_id)
+            except _Collision:
+                continue
+            except _Busy as busy:
+                active = await self._active(viewer, busy.session_id)
+                if active is None:
+                    continue
+                if message.if_busy is IfBusy.REJECT:
+                    # What is in the way may be this very message, sent at the same time.
+                    present = await self._present(viewer, checked)
+                    if present is not None:
+                        return present
+                    raise ReplyInProgress(active) from None
+                await self._stop(viewer, active)
+        raise Unavailable
+
+    async def ended(self, viewer: Viewer, reply: MessageRow) -> MessageRow:
+        """Wait for a reply's end. Raises `NotFound` where it is deleted meanwhile."""
+        row: MessageRow | None = reply
+        run = self._running.find(viewer.user_id, reply.id)
+        if run is not None:
+            row = await asyncio.shield(run.ended)
+        else:
+            while row is not None and row.status == MessageStatus.STREAMING:
+                row = await messages.message(viewer, self._database, reply.id)
+                if row is not None and row.status == MessageStatus.STREAMING:
+                    await asyncio.sleep(FOREIGN_POLL_SECONDS)
+        if row is None:
+            raise NotFound
+        return row
+
+    async def stop(self, viewer: Viewer, id: str) -> MessageRow:
+        """Stop a reply, named by its id or its question's; one that has ended stays as it is.
+
+        Raises `NotFound`.
+        """
+        message_id = parse_id(id, MessageId)
+        row = message_id and await messages.message(viewer, self._database, message_id)
+        if row and row.role == MessageRole.USER:
+            row = await messages.reply_to(viewer, self._database, row.id)
+        if not row:
+            raise NotFound
+        if row.status != MessageStatus.STREAMING:
+            return row
+        stopped = await self._stop(viewer, row)
+        if stopped is None:
+            raise NotFound
+        return stopped
+
+    async def stop_in_session(
+        self, viewer: Viewer, id: SessionId, chapter: str | None = None
+    ) -> None:
+        """Stop what is being written in a session (in one chapter of it, if given)."""
+        active = await self._active(viewer, id)
+        if active is not None and chapter in (None, active.chapter):
+            await self._stop(viewer, active)
+
+    async def stop_if_streaming(self, viewer: Viewer, row: MessageRow) -> None:
+        """Stop a message that is being written."""
+        if row.status == MessageStatus.STREAMING:
+            await self._stop(viewer, row)
+
+    async def _active(self, viewer: Viewer, id: SessionId) -> MessageRow | None:
+        return (await messages.active_replies(viewer, self._database, [id])).get(id)
+
+    async def _stop(self, viewer: Viewer, reply: MessageRow) -> MessageRow | None:
+        """Stop a streaming reply and give how it ended; null if it was deleted."""
+        run = self._running.find(viewer.user_id, reply.id)
+        if run is not None:
+            return await self._running.stop(run, MessageStatus.STOPPED)
+        async with self._database.transaction() as transaction:
+            await sessions.lock_session(viewer, transaction, reply.session_id)
+            await turns.ask_to_stop(viewer, transaction, reply.session_id)
+        try:
+            async with asyncio.timeout(FOREIGN_STOP_SECONDS):
+                return await self.ended(viewer, reply)
+        except (TimeoutError, NotFound):
+            return await messages.message(viewer, self._database, reply.id)
+
+    async def _present(self, viewer: Viewer, sent: _Checked) -> SentTurn | None:
+        """Find the turn that this message began already. Raises `IdConflict` if it is another."""
+        if sent.message_id is None:
+            return None
+        question = await messages.message(viewer, self._database, sent.message_id)
+        if question is None:
+            return None
+        if question.role != MessageRole.USER:
+            raise IdConflict("This id is a reply's.")
+        if not _is_same(question, sent):
+            raise IdConflict("There is another message of this id already.")
+        reply = await messages.reply_to(viewer, self._database, question.id)
+        session = await sessions.session(viewer, self._database, question.session_id)
+        if reply is None or session is None:
+            raise IdConflict("The reply to this message was deleted. Send it under another id.")
+        return SentTurn(session, question, reply)
+
+    async def _check_documents(self, viewer: Viewer, ids: list[DocumentId] | None) -> None:
+        if ids:
+            found = await documents.documents_by_id(viewer, self._database, ids)
+            if len(found) < len(ids):
+                raise NotFound
+
+    async def _begin(self, viewer: Viewer, sent: _Checked, request_id: str) -> SentTurn:
+        run_id = RunId(new_id())
+        async with self._database.transaction() as transaction:
+            await users.ensure_user(viewer, transaction)
+            session = await self._claim_session(viewer, transaction, sent)
+            await turns.settle_session(viewer, transaction, session.id)
+            question = await turns.write_question(
+                viewer,
+                transaction,
+                id=sent.message_id or MessageId(new_id()),
+                session_id=session.id,
+                position=session.last_position - 1,
+                content=sent.content,
+                length=utf16_length(sent.content),
+                chapter=sent.chapter,
+                selected_text=sent.selected_text,
+                document_ids=sent.document_ids,
+            )
+            if question is None:
+                raise _Collision
+            reply = await turns.open_reply(
+                viewer,
+                transaction,
+                id=MessageId(new_id()),
+                run_id=run_id,
+                question=question,
+                lease=self._running.lease,
+            )
+            if reply is None:
+                raise _Busy(session.id)
+            detail = {"session_id": str(session.id), "reply_id": str(reply.id)}
+            await audit.record(
+                viewer, transaction, "send", "message", question.id, detail, request_id
+            )
+        events = self._answer(viewer, question, sent.document_ids)
+        self._running.start(viewer.user_id, reply, run_id, events)
+        return SentTurn(session, question, reply)
+
+    async def _claim_session(
+        self, viewer: Viewer, transaction: Transaction, sent: _Checked
+    ) -> SessionRow:
+        """Lock the session for two more messages, making it where it is not there yet."""
+        title = _title(sent.content)
+        if sent.session_id is not None:
+            present = await sessions.claim_session(
+                viewer, transaction, sent.session_id, adding=2, title=title
+            )
+            if present is not None:
+                return present
+        made = await sessions.make_session(
+            viewer,
+            transaction,
+            sent.session_id or SessionId(new_id()),
+            title=title,
+            opening_messages=2,
+        )
+        if made is None:
+            raise _Collision
+        return made
+
+    async def _answer(
+        self, viewer: Viewer, question: MessageRow, document_ids: list[DocumentId] | None
+    ) -> AsyncGenerator[AgentEvent]:
+        past = await messages.history_before(
+            viewer,
+            self._database,
+            question.session_id,
+            question.position,
+            at_most=HISTORY_MESSAGES,
+        )
+        asked = Question(question.content, question.selected_text, question.chapter)
+        history = [
+            PastTurn("user" if row.role == MessageRole.USER else "assistant", row.content)
+            for row in past
+        ]
+        search = self._retrieval.bound(viewer, document_ids)
+        async for event in self._agent.answer(asked, history, search):
+            yield event
+
+
+def _check(message: NewMessage) -> _Checked:
+    content = check_text(message.content, "content", at_most=MAX_CONTENT_LENGTH)
+    check_optional_text(message.chapter, "chapter")
+    check_optional_text(message.selected_text, "selectedText", at_most=MAX_CONTENT_LENGTH)
+    session_id = parse_made_id(message.session_id, "sessionId")
+    message_id = parse_made_id(message.message_id, "messageId")
+    document_ids: list[DocumentId] | None = None
+    if message.document_ids is not None:
+        parsed = [parse_id(each, DocumentId) for each in message.document_ids]
+        known = {each for each in parsed if each is not None}
+        if None in parsed:
+            raise NotFound
+        document_ids = sorted(known)
+    return _Checked(
+        content,
+        None if session_id is None else SessionId(session_id),
+        None if message_id is None else MessageId(message_id),
+        message.chapter,
+        message.selected_text,
+        document_ids,
+    )
+
+
+def _is_same(question: MessageRow, sent: _Checked) -> bool:
+    document_ids = None if sent.document_ids is None else [str(each) for each in sent.document_ids]
+    return (
+        question.content == sent.content
+        and question.chapter == sent.chapter
+        and question.selected_text == sent.selected_text
+        and question.document_ids == document_ids
+        and sent.session_id in (None, question.session_id)
+    )
+
+
+def _title(content: str) -> str:
+    """Make a session's title of its first question: its first line, cut between two words."""
+    line = " ".join(content.strip().splitlines()[0].split())
+    if len(line) <= TITLE_LENGTH:
+        return line
+    head = line[: TITLE_LENGTH - 1]
+    return (head.rsplit(" ", 1)[0] if " " in head else head) + "…"

@@ -1,0 +1,398 @@
+"""One contract, both adapters: the embedded engine for real, the client in its local mode."""
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from qdrant_client import AsyncQdrantClient
+from structlog.testing import capture_logs
+
+from db.ids import ChunkId, DocumentId, UserId
+from db.viewer import Viewer
+from rag.bm25 import document_weights, query_weights
+from rag.edge_index import EdgeIndex
+from rag.ports import Holding, IndexedChunk, IndexUnavailable, VectorIndex
+from rag.qdrant_index import QdrantIndex
+
+# The local mode says that it has no payload indexes; a server has them.
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning")
+
+ROOT = Path(__file__).parents[2]
+ALICE = Viewer(UserId(uuid4()))
+BOB = Viewer(UserId(uuid4()))
+
+
+def chunk(
+    content: str,
+    *,
+    owner: Viewer | None = ALICE,
+    document_id: DocumentId | None = None,
+    title: str = "Untitled",
+    heading: str | None = None,
+    vector: list[float] | None = None,
+) -> IndexedChunk:
+    return IndexedChunk(
+        chunk_id=ChunkId(uuid4()),
+        document_id=document_id or DocumentId(uuid4()),
+        owner_id=owner.user_id if owner else None,
+        title=title,
+        source_url=None,
+        heading=heading,
+        page=None,
+        content=content,
+        vector=vector,
+    )
+
+
+async def found(index: VectorIndex, viewer: Viewer, query: str, limit: int = 10) -> set[ChunkId]:
+    return {hit.chunk_id for hit in await index.search(viewer, query, None, limit=limit)}
+
+
+@pytest.fixture(params=["edge", "qdrant"])
+async def index(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorIndex]:
+    """Give an open index that takes vectors of three floats."""
+    if request.param == "edge":
+        index = EdgeIndex(tmp_path / "index", 3)
+    else:
+        index = QdrantIndex(AsyncQdrantClient(location=":memory:"), "chunks", 3)
+    await index.open()
+    yield index
+    await index.close()
+
+
+# --- whose it is ----------------------------------------------------------------------
+
+
+async def test_only_the_owner_finds_a_chunk(index: VectorIndex) -> None:
+    mine = chunk("the budget of the harbour")
+    await index.put([mine])
+    assert await found(index, ALICE, "harbour budget") == {mine.chunk_id}
+    assert await found(index, BOB, "harbour budget") == set()
+
+
+async def test_naming_a_strangers_document_does_not_open_it(index: VectorIndex) -> None:
+    mine = chunk("the budget of the harbour", vector=[1, 0, 0])
+    await index.put([mine])
+    for vector in (None, [1.0, 0.0, 0.0]):
+        hits = await index.search(BOB, "harbour", vector, limit=10, document_ids=[mine.document_id])
+        assert hits == []
+
+
+async def test_everyone_finds_shared_chunks(index: VectorIndex) -> None:
+    shared = chunk("opening hours", owner=None)
+    await index.put([shared])
+    assert await found(index, ALICE, "opening hours") == {shared.chunk_id}
+    assert await found(index, BOB, "opening hours") == {shared.chunk_id}
+
+
+async def test_equal_text_of_two_owners_stays_apart(index: VectorIndex) -> None:
+    hers, his = chunk("same words"), chunk("same words", owner=BOB)
+    await index.put([hers, his])
+    assert await found(index, ALICE, "same words") == {hers.chunk_id}
+    assert await found(index, BOB, "same words") == {his.chunk_id}
+
+
+async def test_a_change_of_owner_shows_and_hides(index: VectorIndex) -> None:
+    document_id = DocumentId(uuid4())
+    chunks = [chunk(f"harbour number {n}", document_id=document_id) for n in range(130)]
+    everything = {c.chunk_id for c in chunks}
+    await index.put(chunks)
+    await index.set_owner(document_id, None)
+    assert await found(index, BOB, "harbour", limit=200) == everything
+    assert await index.holdings() == {document_id: Holding(None, 130)}
+    await index.set_owner(document_id, ALICE.user_id)
+    assert await found(index, BOB, "harbour", limit=200) == set()
+    assert await found(index, ALICE, "harbour", limit=200) == everything
+    assert await index.holdings() == {document_id: Holding(ALICE.user_id, 130)}
+
+
+async def test_scores_do_not_tell_what_others_wrote(index: VectorIndex) -> None:
+    await index.put([chunk("bluebird sings"), chunk("sparrow sings")])
+    before = await index.search(ALICE, "bluebird", None, limit=10)
+    await index.put([chunk("bluebird is the secret name", owner=BOB) for _ in range(20)])
+    assert await index.search(ALICE, "bluebird", None, limit=10) == before
+
+
+# --- what is found --------------------------------------------------------------------
+
+
+async def test_titles_and_headings_are_searched(index: VectorIndex) -> None:
+    titled = chunk("nothing here", title="Lighthouses", heading="Keepers")
+    await index.put([titled, chunk("other")])
+    assert await found(index, ALICE, "lighthouse") == {titled.chunk_id}
+    assert await found(index, ALICE, "keeper") == {titled.chunk_id}
+
+
+async def test_document_ids_narrow(index: VectorIndex) -> None:
+    one, two = chunk("harbour one"), chunk("harbour two")
+    await index.put([one, two])
+    hits = await index.search(ALICE, "harbour", None, limit=10, document_ids=[two.document_id])
+    assert [hit.chunk_id for hit in hits] == [two.chunk_id]
+    assert await index.search(ALICE, "harbour", None, limit=10, document_ids=[]) == []
+
+
+@pytest.mark.parametrize("query", ["", "   ", "?!", "the of and", "\x00"])
+async def test_a_query_without_terms_finds_nothing(index: VectorIndex, query: str) -> None:
+    await index.put([chunk("the harbour of and the sea")])
+    assert await index.search(ALICE, query, None, limit=10) == []
+
+
+async def test_a_query_without_terms_still_has_its_vector(index: VectorIndex) -> None:
+    near, far = chunk("harbour", vector=[1, 0, 0]), chunk("sea", vector=[0, 1, 0])
+    await index.put([near, far])
+    hits = await index.search(ALICE, "who are you", [1.0, 0.1, 0.0], limit=10)
+    assert [hit.chunk_id for hit in hits] == [near.chunk_id, far.chunk_id]
+
+
+async def test_a_lone_surrogate_does_no_harm(index: VectorIndex) -> None:
+    mine = chunk("harbour")
+    await index.put([mine])
+    assert await found(index, ALICE, "\ud800 harbour") == {mine.chunk_id}
+
+
+async def test_best_first_within_the_limit(index: VectorIndex) -> None:
+    best = chunk("harbour budget")
+    await index.put([chunk("harbour and many other words besides"), best, chunk("sea")])
+    hits = await index.search(ALICE, "harbour budget", None, limit=1)
+    assert [hit.chunk_id for hit in hits] == [best.chunk_id]
+
+
+async def test_two_rankings_are_fused_by_reciprocal_rank(index: VectorIndex) -> None:
+    both = chunk("harbour", vector=[0.9, 0.1, 0])
+    text_only = chunk("harbour")
+    dense_only = chunk("sea", vector=[1, 0, 0])
+    await index.put([text_only, both, dense_only])
+    hits = await index.search(ALICE, "harbour", [1.0, 0.0, 0.0], limit=10)
+    assert hits[0].chunk_id == both.chunk_id
+    assert {hit.chunk_id for hit in hits} == {c.chunk_id for c in (both, text_only, dense_only)}
+    scores = {hit.chunk_id: hit.score for hit in hits}
+    # Ranks count from 0: the first place of one ranking alone gives 1/k.
+    assert scores[dense_only.chunk_id] == pytest.approx(1 / 60)
+
+
+# --- what is kept ---------------------------------------------------------------------
+
+
+async def test_put_replaces_what_has_the_same_id(index: VectorIndex) -> None:
+    old = chunk("harbour")
+    new = IndexedChunk(
+        old.chunk_id, old.document_id, BOB.user_id, "Untitled", None, None, None, "sea", None
+    )
+    await index.put([old])
+    await index.put([new])
+    await index.put([new])
+    assert await found(index, ALICE, "harbour sea") == set()
+    assert await found(index, BOB, "harbour") == set()
+    assert await found(index, BOB, "sea") == {new.chunk_id}
+    assert await index.holdings() == {old.document_id: Holding(BOB.user_id, 1)}
+
+
+async def test_remove_forgets_a_document_and_no_other(index: VectorIndex) -> None:
+    document_id = DocumentId(uuid4())
+    other = chunk("harbour")
+    await index.put([chunk("harbour", document_id=document_id) for _ in range(130)] + [other])
+    await index.remove(document_id)
+    await index.remove(document_id)
+    assert await found(index, ALICE, "harbour") == {other.chunk_id}
+    assert await index.holdings() == {other.document_id: Holding(ALICE.user_id, 1)}
+
+
+async def test_holdings_are_complete(index: VectorIndex) -> None:
+    assert await index.holdings() == {}
+    chunks = [chunk("x", owner=random.choice([ALICE, BOB, None])) for _ in range(300)]
+    await index.put(chunks)
+    expected = {c.document_id: Holding(c.owner_id, 1) for c in chunks}
+    assert await index.holdings() == expected
+
+
+async def test_nothing_to_put_is_fine(index: VectorIndex) -> None:
+    await index.put([])
+    await index.remove(DocumentId(uuid4()))
+    await index.set_owner(DocumentId(uuid4()), None)
+    assert await index.holdings() == {}
+
+
+async def test_opening_twice_changes_nothing(index: VectorIndex) -> None:
+    mine = chunk("harbour")
+    await index.put([mine])
+    await index.open()
+    assert await found(index, ALICE, "harbour") == {mine.chunk_id}
+
+
+# --- the embedded index alone ---------------------------------------------------------
+
+
+async def test_edge_keeps_what_it_holds(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path, None)
+    mine = chunk("harbour")
+    await index.open()
+    await index.put([mine])
+    await index.close()
+    index = EdgeIndex(tmp_path, None)
+    with capture_logs() as logs:
+        await index.open()
+    assert logs == []
+    assert await found(index, ALICE, "harbour") == {mine.chunk_id}
+    await index.close()
+
+
+async def test_edge_without_a_dimension_ignores_vectors(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path, None)
+    mine = chunk("harbour", vector=[1, 0])
+    await index.open()
+    await index.put([mine])
+    hits = await index.search(ALICE, "harbour", [1.0, 0.0], limit=10)
+    assert [hit.chunk_id for hit in hits] == [mine.chunk_id]
+    await index.close()
+
+
+async def test_edge_starts_afresh_with_another_dimension(tmp_path: Path) -> None:
+    events: list[str] = []
+    for dimension in (None, 3, 4, None):
+        index = EdgeIndex(tmp_path, dimension)
+        with capture_logs() as logs:
+            await index.open()
+        events.extend(log["event"] for log in logs)
+        assert await index.holdings() == {}
+        vector = [1.0] * dimension if dimension else None
+        await index.put([chunk("harbour", vector=vector)])
+        await index.close()
+    assert events == ["index.emptied"] * 3
+
+
+def damage(folder: Path, name: str) -> None:
+    files = list(folder.rglob(name))
+    assert files
+    for file in files:
+        file.write_bytes(b"\xff\x00")
+
+
+@pytest.mark.parametrize(
+    "damaged", ["edge_config.json", "segment.json", "status.dat", "format", "first-index"]
+)
+async def test_edge_survives_damaged_files(tmp_path: Path, damaged: str) -> None:
+    index = EdgeIndex(tmp_path, 3)
+    await index.open()
+    await index.put([chunk("harbour", vector=[1, 0, 0])])
+    await index.close()
+    damage(tmp_path, damaged)
+    index = EdgeIndex(tmp_path, 3)
+    await index.open()
+    mine = chunk("harbour", vector=[1, 0, 0])
+    await index.put([mine])
+    assert mine.chunk_id in await found(index, ALICE, "harbour")
+    await index.close()
+
+
+async def test_edge_that_is_not_open_is_unavailable(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path, None)
+    with pytest.raises(IndexUnavailable):
+        await index.search(ALICE, "harbour", None, limit=1)
+    await index.open()
+    await index.close()
+    with pytest.raises(IndexUnavailable):
+        await index.search(ALICE, "harbour", None, limit=1)
+
+
+async def test_edge_takes_a_cancelled_put(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path, None)
+    await index.open()
+    document_id = DocumentId(uuid4())
+    chunks = [chunk("harbour", document_id=document_id) for _ in range(500)]
+    async with asyncio.TaskGroup() as tasks:
+        putting = tasks.create_task(index.put(chunks))
+        while not await index.holdings():
+            pass
+        putting.cancel()
+    assert putting.cancelled()
+    await index.remove(document_id)
+    assert await index.holdings() == {}
+    await index.close()
+
+
+async def test_edge_searches_while_it_is_written(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path, None)
+    await index.open()
+    mine = chunk("lighthouse")
+    await index.put([mine])
+    async with asyncio.TaskGroup() as tasks:
+        putting = tasks.create_task(index.put([chunk("harbour") for _ in range(500)]))
+        while not putting.done():
+            results = await asyncio.gather(*(found(index, ALICE, "lighthouse") for _ in range(4)))
+            assert results == [{mine.chunk_id}] * 4
+    await index.close()
+
+
+_PUT_AND_WAIT = """
+import asyncio, sys
+from pathlib import Path
+from uuid import UUID
+from rag.edge_index import EdgeIndex
+from rag.ports import IndexedChunk
+
+async def main():
+    index = EdgeIndex(Path(sys.argv[1]), None)
+    await index.open()
+    await index.put([
+        IndexedChunk(UUID(int=n), UUID(int=7), None, "Title", None, None, None, "harbour", None)
+        for n in range(1, 121)
+    ])
+    print("put", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_edge_survives_kill_9_after_put(tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _PUT_AND_WAIT, str(tmp_path), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert await child.stdout.readline() == b"put\n"
+    child.kill()
+    await child.wait()
+    index = EdgeIndex(tmp_path, None)
+    await index.open()
+    assert await index.holdings() == {DocumentId(UUID(int=7)): Holding(None, 120)}
+    assert len(await found(index, BOB, "harbour", limit=200)) == 120
+    await index.close()
+
+
+# --- words ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("The connections were configured", "configure connection"),
+        ("pg_stat_activity and asyncio.to_thread", "activity"),
+        ("Größe und Übergänge in Zürich", "grösse"),
+        ("Größe und Übergänge in Zürich", "Zurich"),
+        ("Zu\u0308rich", "Zürich"),
+        ("e\ufb03cient", "efficient"),
+        ("数据库连接池的配置方法", "连接池"),
+        ("我的猫在家", "猫"),
+        ("データベースの接続プールを設定する", "接続"),
+        ("การเชื่อมต่อฐานข้อมูล", "ฐานข้อมูล"),
+        ("데이터베이스의 연결", "데이터베이스"),
+        ("Подключение к базе данных", "ПОДКЛЮЧЕНИЕ"),
+        ("डेटाबेस कनेक्शन", "कनेक्शन"),
+        ("قاعدة البيانات", "قاعدة"),
+    ],
+)
+def test_every_script_is_found(text: str, query: str) -> None:
+    weights = query_weights(query)
+    assert weights is not None
+    wanted = set(weights.indices)
+    assert wanted & set(document_weights(text).indices)
+
+
+def test_different_chinese_words_do_not_meet() -> None:
+    weights = query_weights("天气")
+    assert weights is not None
+    assert not set(weights.indices) & set(document_weights("数据库连接池的配置方法").indices)
