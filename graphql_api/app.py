@@ -1,10 +1,10 @@
 """The application, put together: here the adapters are chosen, and nowhere else."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 
 import structlog
 from fastapi import FastAPI, Request
@@ -60,7 +60,7 @@ async def open_services(settings: Settings, database: Database) -> AsyncGenerato
         if embedder is not None:
             stack.push_async_callback(embedder.close)
             await embedder.open()
-        index = _index(settings, embedder.dimension if embedder else None)
+        index = _index(settings, embedder)
         stack.push_async_callback(index.close)
         await index.open()
         fetcher = Fetcher(
@@ -162,9 +162,12 @@ def _openai_key(settings: Settings) -> str:
     return settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
 
 
-def _index(settings: Settings, dimension: int | None) -> VectorIndex:
+def _index(settings: Settings, embedder: OpenAIEmbedder | None) -> VectorIndex:
+    """Choose the index. Vectors of two models can't be compared, so each has a place of its own."""
+    dimension = embedder.dimension if embedder else None
+    model = re.sub(r"[^a-z0-9]+", "-", embedder.model.lower()).strip("-") if embedder else "text"
     if settings.qdrant_url is None:
-        return EdgeIndex(Path(settings.data_dir) / "vectors", dimension)
+        return EdgeIndex(settings.data_dir / "vectors" / model, dimension)
     key = settings.qdrant_api_key
     client = connect(settings.qdrant_url, key.get_secret_value() if key else None)
-    return QdrantIndex(client, QDRANT_COLLECTION, dimension)
+    return QdrantIndex(client, f"{QDRANT_COLLECTION}-{model}", dimension)

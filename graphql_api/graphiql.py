@@ -49,13 +49,17 @@ GRAPHIQL_CSS = Asset(
 )
 
 EXAMPLE = """\
-# Welcome to Parley. Your browser has made itself a random X-Session-ID (see Headers below):
-# whoever sends it is you, and sees what you see.
+# Welcome to Parley.
 #
-# Press the play button, and ask the documents that are there.
+# Your browser has made itself a random X-Session-ID
+# (below, under Headers): whoever sends it is you.
+#
+# Press play, and ask the documents that are there.
 
 mutation Ask {
-  sendMessage(input: { content: "What happens to a reply when its client goes away?" }) {
+  sendMessage(input: {
+    content: "What happens to a reply when its client goes away?"
+  }) {
     __typename
     ... on SendMessageSuccess {
       session { id title }

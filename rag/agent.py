@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from textwrap import indent
-from typing import Any, Literal, Protocol, assert_never, cast
+from typing import Any, Literal, Protocol, assert_never
 
 from db.ids import ChunkId
 from rag.citations import Citation, MarkerFilter, cite, without_markers
@@ -21,7 +21,6 @@ from rag.ports import (
     AssistantTurn,
     ChatModel,
     Finished,
-    ModelEvent,
     ModelUnavailable,
     Passage,
     SystemTurn,
@@ -159,9 +158,7 @@ class Agent:
             said: list[str] = []
             calls: list[ToolCall] = []
             finished = False
-            # The port promises that the stream can be closed, which AsyncIterator can't say.
-            stream = cast("AsyncGenerator[ModelEvent]", self._model.stream(turns, tools))
-            async with aclosing(stream):
+            async with aclosing(self._model.stream(turns, tools)) as stream:
                 async for event in stream:
                     match event:
                         case TextPiece(text):
@@ -210,7 +207,8 @@ def _asked(question: Question) -> UserTurn:
         parts.append(f"Chapter: {question.chapter}")
     if question.selected_text:
         parts.append(f"The reader selected:\n\n{indent(question.selected_text, '> ', bool)}")
-    return UserTurn("\n\n".join([*parts, question.content]), question=question.content)
+    content = "\n\n".join([*parts, question.content])
+    return UserTurn(content, question.content, question.selected_text)
 
 
 def _recent(history: Sequence[PastTurn], budget_tokens: int) -> list[Turn]:

@@ -85,6 +85,7 @@ class EdgeIndex:
         self._shard: EdgeShard | None = None
         self._unflushed_points = 0
         # One thread, not a lock: a cancelled caller can't leave two writes running at once.
+        # It ends when the index is let go.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="edge-index")
 
     async def open(self) -> None:
@@ -121,7 +122,6 @@ class EdgeIndex:
 
     async def close(self) -> None:
         await self._write(self._close)
-        self._writer.shutdown()
 
     # --- on the writer's thread -------------------------------------------------------
 
@@ -156,7 +156,8 @@ class EdgeIndex:
             try:
                 self._shard = self._load()
             except IndexUnavailable as error:
-                log.warning("index.emptied", folder=str(self._path), reason=str(error.__cause__))
+                reason = str(error.__cause__ or error)
+                log.warning("index.emptied", folder=str(self._path), reason=reason)
         if self._shard is None:
             self._shard = self._create()
 
@@ -164,7 +165,7 @@ class EdgeIndex:
         with _translated_errors():
             stored = self._format_file.read_bytes() if self._format_file.exists() else None
             if stored != self._format:
-                raise OSError(f"has {stored!r}, not {self._format!r}")
+                raise IndexUnavailable(f"has {stored!r}, not {self._format!r}")
             shard = EdgeShard.load(str(self._path), self._config())
             shard.optimize()  # drops what was deleted, once it is a fifth
             return shard
@@ -270,9 +271,7 @@ class EdgeIndex:
             only = rankings[0]
             request = QueryRequest(limit, query=only.query, filter=only.filter, params=only.params)
         else:
-            request = QueryRequest(
-                limit, query=_RECIPROCAL_RANK, prefetches=rankings, with_payload=False
-            )
+            request = QueryRequest(limit, query=_RECIPROCAL_RANK, prefetches=rankings)
         with _translated_errors():
             found = self._opened().query(request)
         return [Hit(ChunkId(UUID(str(point.id))), point.score) for point in found]

@@ -70,9 +70,8 @@ class ExtractiveModel:
 
 
 def _query(turn: UserTurn) -> str:
-    """Add what stands quoted above the question: "what does this mean?" alone finds nothing."""
-    above = turn.content.removesuffix(turn.question).splitlines()
-    return " ".join([turn.question, *(line[2:] for line in above if line.startswith("> "))])
+    """Add what the reader had selected: "what does this mean?" alone finds nothing."""
+    return " ".join(f"{turn.question} {turn.selection or ''}".split())
 
 
 def _answer(query: str, passages: dict[int, Passage]) -> str:

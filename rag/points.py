@@ -21,11 +21,10 @@ FILTERED_FIELDS: Final = ("owner", "document_id", "stamp")
 "Payload fields with a keyword index: what searches filter by, and what `holdings` counts."
 
 RRF_K: Final = 60
-# Cormack, Clarke, Büttcher 2009. Always said: the engines' own default (2) differs between versions
-# and lets the first place of either ranking outweigh agreement.
+# Cormack, Clarke, Büttcher 2009. Always said: the defaults of engine and client differ.
 
 _CANDIDATES_MIN = 50
-# Fewer starve the fusion: a chunk that both rankings have in 20th place should beat many firsts.
+# Fewer starve the fusion: what both rankings have in 20th place beats a first of one alone.
 
 Item = TypeVar("Item")
 

@@ -13,7 +13,7 @@ their libraries into the errors below, once, and nothing else crosses the line:
     └── IndexUnavailable        the vector store is away
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -91,13 +91,14 @@ class SystemTurn:
 
 @dataclass(frozen=True, slots=True)
 class UserTurn:
-    """What the person said. `content` is what the model reads (a selection may stand in it).
+    """What the person said. `content` is what a language model reads, all of it.
 
-    `question` is what the person typed, alone.
+    `question` is what the person typed, alone, and `selection` the text they had selected.
     """
 
     content: str
     question: str
+    selection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +166,11 @@ class ChatModel(Protocol):
         """What the replies' `model` says."""
         ...
 
-    def stream(self, turns: Sequence[Turn], tools: Sequence[Tool]) -> AsyncIterator[ModelEvent]:
-        """Answer the conversation: text pieces as they come, tool calls when whole, then `Finished`.
+    def stream(self, turns: Sequence[Turn], tools: Sequence[Tool]) -> AsyncGenerator[ModelEvent]:
+        """Answer the conversation: text as it comes, tool calls when whole, then `Finished`.
 
         Raises `ModelError` where it can't; a stream that ends without `Finished` is such an error.
-        Closing the iterator ends the call.
+        Closing the generator ends the call.
         """
         ...
 

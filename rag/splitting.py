@@ -57,15 +57,15 @@ def _groups(sections: list[Section]) -> Iterator[list[Section]]:
     group: list[Section] = []
     length = 0
     for section in sections:
-        length += len(section.text) + len(section.heading or "") + _JOINT_CHARACTERS
+        added = len(section.text) + len(section.heading or "") + _JOINT_CHARACTERS
         if group and not (
-            length <= CHUNK_MAX_CHARACTERS
+            length + added <= CHUNK_MAX_CHARACTERS
             and section.page == group[0].page
             and _related(_path(group[0]), _path(section))
         ):
             yield group
-            group = []
-            length = len(section.text) + len(section.heading or "") + _JOINT_CHARACTERS
+            group, length = [], 0
+        length += added
         group.append(section)
     if group:
         yield group

@@ -68,7 +68,7 @@ async def test_it_searches_first():
 
 
 async def test_it_searches_for_what_was_selected_too():
-    turn = UserTurn("The reader selected:\n\n> A lease\n> expires.\n\nWhy is that?", "Why is that?")
+    turn = UserTurn("(all of it)", "Why is that?", selection="A lease\nexpires.")
     [call, _] = await events(turn, tools=[SEARCH_DOCUMENTS])
     assert isinstance(call, ToolCall)
     assert json.loads(call.arguments) == {"query": "Why is that? A lease expires."}

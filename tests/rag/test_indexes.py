@@ -294,8 +294,21 @@ async def test_edge_that_is_not_open_is_unavailable(tmp_path: Path) -> None:
         await index.search(ALICE, "harbour", None, limit=1)
     await index.open()
     await index.close()
+    await index.close()
     with pytest.raises(IndexUnavailable):
         await index.search(ALICE, "harbour", None, limit=1)
+    with pytest.raises(IndexUnavailable):
+        await index.put([chunk("harbour")])
+
+
+async def test_edge_may_close_under_a_search(tmp_path: Path) -> None:
+    index = EdgeIndex(tmp_path, None)
+    await index.open()
+    await index.put([chunk("harbour") for _ in range(100)])
+    searches = [index.search(ALICE, "harbour", None, limit=5) for _ in range(20)]
+    *results, closed = await asyncio.gather(*searches, index.close(), return_exceptions=True)
+    assert closed is None
+    assert all(isinstance(result, list | IndexUnavailable) for result in results)
 
 
 async def test_edge_takes_a_cancelled_put(tmp_path: Path) -> None:

@@ -177,9 +177,9 @@ async def test_writes_wait_until_they_are_findable(server: Server, index: Qdrant
 
 
 async def test_batches_are_bounded(server: Server, index: QdrantIndex) -> None:
-    await index.put([chunk(n) for n in range(250)])
+    await index.put([chunk(n) for n in range(60)])
     sizes = [len(body["points"]) for body in server.bodies("PUT", f"{COLLECTION}/points")]
-    assert sizes == [100, 100, 50]
+    assert sizes == [25, 25, 10]
 
 
 async def test_every_ranking_is_filtered_by_viewer(server: Server, index: QdrantIndex) -> None:

@@ -1,0 +1,70 @@
+"""People who use Parley: each asks over HTTP under an identity of their own."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import httpx2
+
+from db.engine import Database
+from db.viewer import Viewer
+from graphql_api.app import create_app
+from graphql_api.auth import anonymous_viewer
+from graphql_api.services import Services
+from graphql_api.settings import Settings
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone with a key. `ask` gives `data`, and fails where there are errors."""
+
+    http: httpx2.AsyncClient
+    key: str = field(default_factory=lambda: str(uuid4()))
+
+    @property
+    def viewer(self) -> Viewer:
+        return anonymous_viewer(self.key)
+
+    async def post(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Send an operation and give the whole answer."""
+        answer = await self.http.post(
+            "/graphql",
+            json={"query": query, "variables": variables},
+            headers={"X-Session-ID": self.key},
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def ask(self, query: str, **variables: Any) -> Any:
+        answer = await self.post(query, **variables)
+        assert "errors" not in answer, answer["errors"]
+        return answer["data"]
+
+    async def code(self, query: str, **variables: Any) -> str:
+        """Send an operation that is refused, and give the code of its only error."""
+        [error] = (await self.post(query, **variables))["errors"]
+        return error["extensions"]["code"]
+
+
+@dataclass(frozen=True)
+class Parley:
+    """A running application, over HTTP and from within."""
+
+    http: httpx2.AsyncClient
+    services: Services
+    database: Database
+
+    def person(self) -> Person:
+        return Person(self.http)
+
+
+@asynccontextmanager
+async def open_parley(settings: Settings, database: Database) -> AsyncGenerator[Parley]:
+    """Start the application as a server would, without the socket."""
+    app = create_app(settings, database)
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://parley") as http:
+            yield Parley(http, app.state.services, database)
