@@ -89,21 +89,25 @@ class Tick(NamedTuple):
     length: int
 
 
-_BATCH = func.unnest(
-    bindparam("user_ids", type_=ARRAY(Uuid())),
-    bindparam("ids", type_=ARRAY(Uuid())),
-    bindparam("run_ids", type_=ARRAY(Uuid())),
-    bindparam("offsets", type_=ARRAY(Integer())),
-    bindparam("texts", type_=ARRAY(Text())),
-    bindparam("lengths", type_=ARRAY(Integer())),
-).table_valued(
-    column("user_id", Uuid()),
-    column("id", Uuid()),
-    column("run_id", Uuid()),
-    column("offset_", Integer()),
-    column("text_", Text()),
-    column("length_", Integer()),
-).render_derived(name="batch")
+_BATCH = (
+    func.unnest(
+        bindparam("user_ids", type_=ARRAY(Uuid())),
+        bindparam("ids", type_=ARRAY(Uuid())),
+        bindparam("run_ids", type_=ARRAY(Uuid())),
+        bindparam("offsets", type_=ARRAY(Integer())),
+        bindparam("texts", type_=ARRAY(Text())),
+        bindparam("lengths", type_=ARRAY(Integer())),
+    )
+    .table_valued(
+        column("user_id", Uuid()),
+        column("id", Uuid()),
+        column("run_id", Uuid()),
+        column("offset_", Integer()),
+        column("text_", Text()),
+        column("length_", Integer()),
+    )
+    .render_derived(name="batch")
+)
 _MINE = (
     select(ChatMessage.user_id, ChatMessage.id, _BATCH.c.text_, _BATCH.c.length_)
     .join(

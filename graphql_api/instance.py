@@ -95,6 +95,4 @@ def own_docs() -> list[Path]:
     """Find Parley's documentation: packed with the distribution, or beside a checkout's code."""
     here = Path(__file__).parent
     packed = here / "own_docs"
-    root = packed if packed.is_dir() else here.parent
-    found = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
-    return [file for file in found if file.is_file()]
+    return sorted((packed if packed.is_dir() else here.parent / "docs").rglob("*.md"))

@@ -4,7 +4,6 @@ Run by `make assets`. Where there is no npm, browsers fetch the same files from 
 Works before the virtual environment is made: it needs Python's own library alone.
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -45,18 +44,10 @@ def main() -> int:
 def fetch(npm: str, package: str, paths: list[str]) -> None:
     """Unpack some files of a package into `STATIC`."""
     with TemporaryDirectory() as folder:
-        packed = subprocess.run(
-            [npm, "pack", package, "--json", "--pack-destination", folder],
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        answer = json.loads(packed.stdout)
-        names = [
-            entry["filename"] for entry in (answer if isinstance(answer, list) else answer.values())
-        ]
-        with tarfile.open(Path(folder) / names[0]) as archive:
+        pack = [npm, "pack", package, "--pack-destination", folder]
+        subprocess.run(pack, check=True, capture_output=True, timeout=60)
+        [packed] = Path(folder).glob("*.tgz")
+        with tarfile.open(packed) as archive:
             for path in paths:
                 member = archive.extractfile(f"package/{path}")
                 assert member is not None
