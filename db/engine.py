@@ -58,7 +58,7 @@ class Database:
             pool_timeout=30,
             # Statement errors quote their values, and values are what people said.
             hide_parameters=True,
-            json_serializer=_to_json,
+            json_serializer=to_json,
             json_deserializer=orjson.loads,
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -81,9 +81,9 @@ class Database:
         await self.engine.dispose()
 
 
-def _to_json(value: object) -> str:
-    # asyncpg's UUID is a subclass of Python's, which orjson does not look for.
-    return orjson.dumps(value, default=str).decode()
+def to_json(value: object) -> str:
+    """Write JSON as the database is given it."""
+    return orjson.dumps(value).decode()
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from db.engine import AnySelect, Database, Reader, Transaction, many, one
-from db.ids import MessageId, SessionId
+from db.ids import MessageId, SessionId, UserId
 from db.models import ChatMessage, MessageStatus
 from db.pages import Page, Slice, keyset, page
 from db.viewer import Viewer
@@ -140,6 +140,11 @@ async def messages_by_id(
 async def message(viewer: Viewer, reader: Reader, id: MessageId) -> MessageRow | None:
     """Give one message of the viewer's."""
     return (await messages_by_id(viewer, reader, [id])).get(id)
+
+
+async def message_of(reader: Reader, user_id: UserId, id: MessageId) -> MessageRow | None:
+    """Give a message to the server that writes or follows it on its owner's behalf."""
+    return await one(reader, MessageRow, _BY_IDS, {"viewer": user_id, "messages": [id]})
 
 
 async def reply_to(viewer: Viewer, reader: Reader, id: MessageId) -> MessageRow | None:

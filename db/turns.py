@@ -11,35 +11,38 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import (
-    Boolean,
-    Integer,
     Interval,
     Text,
-    Uuid,
     bindparam,
     case,
     cast,
-    column,
     func,
     literal,
     null,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from db.engine import Database, Reader, Transaction, many, one
+from db.engine import Database, Reader, Transaction, one
 from db.ids import MessageId, RunId, SessionId, UserId
-from db.messages import COLUMNS, EXPIRED, IN_SESSION, INTERRUPTED_ERROR, OWN, MessageRow
+from db.messages import (
+    COLUMNS,
+    EXPIRED,
+    IN_SESSION,
+    INTERRUPTED_ERROR,
+    OWN,
+    MessageRow,
+)
 from db.models import ChatMessage, MessageRole, MessageStatus
 from db.viewer import Viewer
 
-_STREAMING = ChatMessage.status == literal(MessageStatus.STREAMING.value)
-_LEASE = func.statement_timestamp() + bindparam("lease", type_=Interval())
+STREAMING = ChatMessage.status == literal(MessageStatus.STREAMING.value)
+LEASE = func.statement_timestamp() + bindparam("lease", type_=Interval())
 
 _WRITE_QUESTION = insert(ChatMessage).on_conflict_do_nothing().returning(*COLUMNS)
 _OPEN_REPLY = (
-    insert(ChatMessage).values(lease_until=_LEASE).on_conflict_do_nothing().returning(*COLUMNS)
+    insert(ChatMessage).values(lease_until=LEASE).on_conflict_do_nothing().returning(*COLUMNS)
 )
 _INTERRUPTED: dict[str, Any] = {
     "status": MessageStatus.INTERRUPTED.value,
@@ -49,6 +52,11 @@ _INTERRUPTED: dict[str, Any] = {
     "lease_until": null(),
 }
 _SETTLE_IN_SESSION = update(ChatMessage).where(OWN, IN_SESSION, EXPIRED).values(_INTERRUPTED)
+_SETTLE_REPLY = (
+    update(ChatMessage)
+    .where(OWN, ChatMessage.id == bindparam("message"), EXPIRED)
+    .values(_INTERRUPTED)
+)
 _EXPIRED_ROWS = (
     select(ChatMessage.user_id, ChatMessage.id)
     .where(EXPIRED)
@@ -65,86 +73,18 @@ _SETTLE_ALL = (
 )
 _ASK_TO_STOP = (
     update(ChatMessage)
-    .where(OWN, IN_SESSION, _STREAMING)
+    .where(OWN, IN_SESSION, STREAMING)
     .values(stop_requested_at=func.statement_timestamp())
 )
 
 
-class TickRow(NamedTuple):
-    """What a tick found of one running reply: its stored length and whether to stop it."""
-
-    run_id: RunId
-    content_length: int
-    stop_requested: bool
-
-
-class Tick(NamedTuple):
-    """What a tick writes to one running reply; `text` empty only renews the lease."""
-
-    user_id: UserId
-    id: MessageId
-    run_id: RunId
-    offset: int
-    text: str
-    length: int
-
-
-_BATCH = (
-    func.unnest(
-        bindparam("user_ids", type_=ARRAY(Uuid())),
-        bindparam("ids", type_=ARRAY(Uuid())),
-        bindparam("run_ids", type_=ARRAY(Uuid())),
-        bindparam("offsets", type_=ARRAY(Integer())),
-        bindparam("texts", type_=ARRAY(Text())),
-        bindparam("lengths", type_=ARRAY(Integer())),
-    )
-    .table_valued(
-        column("user_id", Uuid()),
-        column("id", Uuid()),
-        column("run_id", Uuid()),
-        column("offset_", Integer()),
-        column("text_", Text()),
-        column("length_", Integer()),
-    )
-    .render_derived(name="batch")
-)
-_MINE = (
-    select(ChatMessage.user_id, ChatMessage.id, _BATCH.c.text_, _BATCH.c.length_)
-    .join(
-        _BATCH,
-        (ChatMessage.user_id == _BATCH.c.user_id)
-        & (ChatMessage.id == _BATCH.c.id)
-        & (ChatMessage.run_id == _BATCH.c.run_id)
-        & (ChatMessage.content_length == _BATCH.c.offset_),
-    )
-    .where(_STREAMING, ~EXPIRED)
-    .with_for_update(skip_locked=True, key_share=True, of=ChatMessage)
-    .cte("mine")
-)
-_TICK = (
-    update(ChatMessage)
-    .where(ChatMessage.user_id == _MINE.c.user_id, ChatMessage.id == _MINE.c.id)
-    .values(
-        content=case(
-            (_MINE.c.text_ == "", ChatMessage.content),
-            else_=ChatMessage.content.concat(_MINE.c.text_),
-        ),
-        content_length=_MINE.c.length_,
-        lease_until=_LEASE,
-    )
-    .returning(
-        ChatMessage.run_id,
-        ChatMessage.content_length,
-        cast(ChatMessage.stop_requested_at.is_not(None), Boolean()),
-    )
-)
 _END = (
     update(ChatMessage)
     .where(
         ChatMessage.user_id == bindparam("viewer"),
         ChatMessage.id == bindparam("message"),
         ChatMessage.run_id == bindparam("run"),
-        _STREAMING,
+        STREAMING,
     )
     .values(
         content=bindparam("new_content"),
@@ -246,21 +186,14 @@ async def settle_session(viewer: Viewer, transaction: Transaction, id: SessionId
     await transaction.rows(_SETTLE_IN_SESSION, {"viewer": viewer.user_id, "session": id})
 
 
+async def settle_reply(reader: Reader, user_id: UserId, id: MessageId) -> None:
+    """Settle a reply for good if its lease ran out."""
+    await reader.rows(_SETTLE_REPLY, {"viewer": user_id, "message": id})
+
+
 async def settle_expired(database: Database) -> None:
     """Settle for good every reply whose lease ran out, whosever it is: a starting server's duty."""
     await database.rows(_SETTLE_ALL, {})
-
-
-async def tick(reader: Reader, ticks: Sequence[Tick], lease: timedelta) -> list[TickRow]:
-    """Write all running replies of a process in one statement, and renew their leases.
-
-    A row that is missing from the answer was locked, moved, settled, stopped being ours, or
-    does not end at the offset.
-    """
-    names = ("user_ids", "ids", "run_ids", "offsets", "texts", "lengths")
-    columns = zip(*ticks, strict=True) if ticks else ((),) * len(names)
-    values = {name: list(values) for name, values in zip(names, columns, strict=True)}
-    return await many(reader, TickRow, _TICK, {**values, "lease": lease})
 
 
 async def end_reply(

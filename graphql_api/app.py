@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
@@ -16,6 +16,7 @@ from db import turns
 from db.engine import Database
 from db.errors import DatabaseError
 from db.ids import new_id
+from db.viewer import Viewer
 from graphql_api.auth import viewer_from_headers
 from graphql_api.context import Context
 from graphql_api.errors import ErrorCode
@@ -36,8 +37,10 @@ from rag.retrieval import Retrieval
 from resolvers.documents import Library
 from resolvers.errors import Unauthenticated
 from resolvers.intake import Intake
+from resolvers.replies import Replies
 from resolvers.runs import RunningReplies
 from resolvers.turns import Turns
+from resolvers.watches import Watches
 
 log = structlog.get_logger(__name__)
 
@@ -75,11 +78,15 @@ async def open_services(settings: Settings, database: Database) -> AsyncGenerato
             reply_timeout=timedelta(seconds=settings.reply_timeout_seconds),
         )
         stack.push_async_callback(running.close, timedelta(seconds=settings.shutdown_grace_seconds))
+        watches = Watches(database)
+        stack.push_async_callback(watches.close)
+        replies = Replies(database, running, watches)
         retrieval = Retrieval(database, index, embedder)
         agent = Agent(model, history_budget_tokens=settings.history_budget_tokens)
         yield Services(
             database=database,
-            turns=Turns(database, agent, retrieval, running),
+            turns=Turns(database, agent, retrieval, running, replies),
+            replies=replies,
             library=Library(database, retrieval, index),
             intake=Intake(
                 database, fetcher, ingestion.take_up, max_bytes=settings.max_upload_bytes
@@ -110,8 +117,12 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
 
     app = FastAPI(title="Parley", lifespan=lifespan, docs_url=None, redoc_url=None)
 
+    def identify(headers: Mapping[str, str]) -> Viewer | None:
+        return viewer_from_headers(headers, settings.admin_subjects)
+
     async def context(connection: HTTPConnection) -> Context:
-        viewer = viewer_from_headers(connection.headers, settings.admin_subjects)
+        # A socket says who it is in its first message.
+        viewer = identify(connection.headers) if connection.scope["type"] == "http" else None
         return Context(app.state.services, viewer, request_id=str(new_id()))
 
     @app.exception_handler(Unauthenticated)
@@ -125,7 +136,13 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
 
     if settings.graphiql and STATIC.is_dir():
         app.mount(STATIC_URL, StaticFiles(directory=STATIC))
-    app.include_router(ParleyRouter(context, graphiql=settings.graphiql), prefix="/graphql")
+    router = ParleyRouter(
+        context,
+        identify,
+        graphiql=settings.graphiql,
+        allowed_origins=settings.allowed_origins,
+    )
+    app.include_router(router, prefix="/graphql")
     return app
 
 

@@ -13,12 +13,20 @@ from resolvers.loaders import Loaders
 
 
 class Context(BaseContext):
-    """One HTTP request, which is one operation."""
+    """One HTTP request or one WebSocket.
+
+    A socket carries many operations, and a stream many events: each event begins with fresh
+    loaders (`forget`), so that none is answered with what an earlier one had read.
+    """
 
     def __init__(self, services: Services, viewer: Viewer | None, request_id: str) -> None:
         super().__init__()
         self.services = services
         self.request_id = request_id
+        self._viewer = viewer
+
+    def identify(self, viewer: Viewer | None) -> None:
+        """Take the identity that a socket's first message carries."""
         self._viewer = viewer
 
     @property
@@ -37,6 +45,10 @@ class Context(BaseContext):
     @cached_property
     def loaders(self) -> Loaders:
         return Loaders(self.viewer, self.database)
+
+    def forget(self) -> None:
+        """Let what comes next be read afresh."""
+        self.__dict__.pop("loaders", None)
 
 
 Info = strawberry.Info[Context, None]

@@ -11,6 +11,7 @@ from typing import Any
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
+from starlette.responses import Response
 from strawberry.schema.exception_handlers import ExceptionHandler
 from strawberry.types.execution import ExecutionContext
 
@@ -18,6 +19,8 @@ from db.errors import DatabaseUnavailable
 from graphql_api.context import Context
 from graphql_api.types.errors import IdConflict, InvalidInput, NotFound, ReplyInProgress
 from resolvers import errors
+
+RETRY_AFTER_SECONDS = 1
 
 log = structlog.get_logger(__name__)
 
@@ -59,17 +62,17 @@ class ErrorCode(Enum):
 
 class NotFoundHandler(ExceptionHandler[errors.NotFound, NotFound]):
     def handle(self, exception: errors.NotFound, **_: Any) -> NotFound:
-        return NotFound(message=exception.message)
+        return NotFound.of(exception)
 
 
 class InvalidInputHandler(ExceptionHandler[errors.InvalidInput, InvalidInput]):
     def handle(self, exception: errors.InvalidInput, **_: Any) -> InvalidInput:
-        return InvalidInput(message=exception.message, field=exception.field)
+        return InvalidInput.of(exception)
 
 
 class IdConflictHandler(ExceptionHandler[errors.IdConflict, IdConflict]):
     def handle(self, exception: errors.IdConflict, **_: Any) -> IdConflict:
-        return IdConflict(message=exception.message)
+        return IdConflict.of(exception)
 
 
 class ReplyInProgressHandler(ExceptionHandler[errors.ReplyInProgress, ReplyInProgress]):
@@ -95,6 +98,7 @@ def show(failures: Sequence[GraphQLError], execution: ExecutionContext | None) -
         failure.extensions = {"code": code.value}
         if code is ErrorCode.UNAVAILABLE:
             failure.message = "The server can't do this at the moment. Try again soon."
+            _answer_unavailable(execution)
         if code is ErrorCode.INTERNAL:
             context = execution.context if execution else None
             request_id = context.request_id if isinstance(context, Context) else None
@@ -106,6 +110,14 @@ def show(failures: Sequence[GraphQLError], execution: ExecutionContext | None) -
             )
             failure.message = "Something went wrong on our side."
             failure.extensions["requestId"] = request_id
+
+
+def _answer_unavailable(execution: ExecutionContext | None) -> None:
+    """Let the HTTP response say 503 and when to try again; a socket or stream has no status."""
+    response = execution.context.response if execution else None
+    if isinstance(response, Response):
+        response.status_code = 503
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
 
 
 def _code(failure: GraphQLError, *, executed: bool) -> ErrorCode:

@@ -57,7 +57,7 @@ class Mutation:
         deleted = await sessions.delete_session(
             context.viewer,
             context.database,
-            context.services.turns,
+            context.services.replies,
             id=input.id,
             request_id=context.request_id,
         )
@@ -74,7 +74,7 @@ class Mutation:
         row, count = await sessions.clear_history(
             context.viewer,
             context.database,
-            context.services.turns,
+            context.services.replies,
             id=input.session_id,
             chapter=input.chapter,
             request_id=context.request_id,
@@ -89,8 +89,8 @@ class Mutation:
         self, info: Info, input: Given[inputs.SendMessageInput]
     ) -> results.SendMessageResult:
         context, turns = info.context, info.context.services.turns
-        sent = await turns.send(context.viewer, _message(input), context.request_id)
-        reply = await turns.ended(context.viewer, sent.reply)
+        sent = await turns.send(context.viewer, message_of(input), context.request_id)
+        reply = await context.services.replies.ended(context.viewer, sent.reply)
         return results.SendMessageSuccess(
             session=ChatSession.of(sent.session),
             user_message=ChatMessage.of(sent.question),
@@ -103,8 +103,8 @@ class Mutation:
     async def stop_reply(
         self, info: Info, input: Given[inputs.StopReplyInput]
     ) -> results.StopReplyResult:
-        turns = info.context.services.turns
-        reply = await turns.stop(info.context.viewer, input.message_id)
+        replies = info.context.services.replies
+        reply = await replies.stop(info.context.viewer, input.message_id)
         return results.StopReplySuccess(reply=ChatMessage.of(reply))
 
     @strawberry.mutation(description="Deletes one message.")
@@ -115,7 +115,7 @@ class Mutation:
         deleted = await messages.delete_message(
             context.viewer,
             context.database,
-            context.services.turns,
+            context.services.replies,
             id=input.id,
             request_id=context.request_id,
         )
@@ -174,7 +174,7 @@ class Mutation:
         return results.UpdateProfileSuccess(user=User.of(row))
 
 
-def _message(input: inputs.SendMessageInput) -> NewMessage:
+def message_of(input: inputs.SendMessageInput) -> NewMessage:
     return NewMessage(
         content=input.content,
         session_id=input.session_id,

@@ -8,6 +8,7 @@ from strawberry.types.execution import ExecutionContext
 from graphql_api.errors import UNION_MEMBERS, ErrorCode, show
 from graphql_api.mutations import Mutation
 from graphql_api.queries import Query
+from graphql_api.subscriptions import Subscription
 
 
 class ParleySchema(strawberry.Schema):
@@ -22,6 +23,7 @@ class ParleySchema(strawberry.Schema):
 schema = ParleySchema(
     query=Query,
     mutation=Mutation,
+    subscription=Subscription,
     types=[ErrorCode],
     exception_handlers=UNION_MEMBERS,
     config=StrawberryConfig(sort_schema=False),

@@ -3,8 +3,9 @@
 import asyncio
 import signal
 import socket
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import click
 import uvicorn
@@ -14,6 +15,11 @@ from graphql_api.data_folder import KNOCK
 from graphql_api.instance import ingest_own_docs, open_database, prepare_schema
 from graphql_api.services import Services
 from graphql_api.settings import Settings
+
+WS_PING_SECONDS = 15.0
+"Proxies commonly close a socket that has been silent for 30 or 60 s."
+STREAMS_CLOSE_SECONDS = 2
+"How long sockets and event streams have to end once their replies have."
 
 
 class PortUnusable(Exception):
@@ -32,6 +38,14 @@ class _Server(uvicorn.Server):
             yield
             self._captured_signals.clear()
 
+    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(config)
+        self._drain = drain
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._drain()
+        await super().shutdown(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
@@ -49,7 +63,16 @@ async def serve(settings: Settings) -> None:
     async with open_database(settings) as held:
         await prepare_schema(settings, held.database)
 
+        running: list[Services] = []
+
+        async def drain() -> None:
+            """Let replies end while their followers still listen, and begin no new ones."""
+            for services in running:
+                services.turns.refuse_new()
+                await services.running.close(timedelta(seconds=settings.shutdown_grace_seconds))
+
         async def on_start(services: Services) -> None:
+            running.append(services)
             _answer_knocks(services)
             if settings.database_url is None:
                 await ingest_own_docs(services)
@@ -59,8 +82,11 @@ async def serve(settings: Settings) -> None:
                 create_app(settings, held.database, on_start),
                 log_config=None,
                 proxy_headers=False,
-                timeout_graceful_shutdown=int(settings.shutdown_grace_seconds),
-            )
+                ws_per_message_deflate=False,
+                ws_ping_interval=WS_PING_SECONDS,
+                timeout_graceful_shutdown=STREAMS_CLOSE_SECONDS,
+            ),
+            drain,
         )
         await server.serve(sockets=[listening])
 

@@ -6,6 +6,7 @@ from db.engine import Database
 from rag.ingestion import Ingestion
 from resolvers.documents import Library
 from resolvers.intake import Intake
+from resolvers.replies import Replies
 from resolvers.runs import RunningReplies
 from resolvers.turns import Turns
 
@@ -14,6 +15,7 @@ from resolvers.turns import Turns
 class Services:
     database: Database
     turns: Turns
+    replies: Replies
     library: Library
     intake: Intake
     ingestion: Ingestion

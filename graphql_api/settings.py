@@ -85,9 +85,14 @@ class Settings(BaseSettings):
     fetch_timeout_seconds: PositiveFloat = Field(
         30, description="How long fetching a document's URL may take."
     )
+    allowed_origins: Annotated[frozenset[str], NoDecode] = Field(
+        frozenset(),
+        description="Other origins whose pages may open a WebSocket, separated by commas; `*`"
+        " for any.",
+    )
     graphiql: bool = Field(True, description="Serve GraphiQL to browsers at `/graphql`.")
 
-    @field_validator("admin_subjects", mode="before")
+    @field_validator("admin_subjects", "allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

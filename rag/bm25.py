@@ -1,13 +1,18 @@
 """Text as sparse vectors: BM25's term weights, computed here, finished by the index's IDF.
 
 The English setting of the engine's own `Bm25` (words, Snowball stems, stopwords; k 1.2,
-b 0.75) is kept as it is: ASCII text gives the very same tokens. Two things are done to the
-text beforehand, because the engine's word tokenizer takes a run of Chinese for one word:
+b 0.75) is kept, but for the length. Three things are done to the text beforehand:
 
 - NFKC, so that PDF ligatures, full-width forms and decomposed accents meet what people type;
   accents themselves are folded by the engine ("Größe" is found by "grosse");
+- names joined by underscores are indexed whole beside their parts, as Lucene's
+  WordDelimiterGraphFilter does with `catenateAll`: the engine cuts `work_mem` into two common
+  words, and whoever types the name means the name;
 - scripts that put no spaces between words become overlapping pairs of characters, as in
-  Lucene's CJKAnalyzer. A document keeps its single characters too, for one-character queries.
+  Lucene's CJKAnalyzer, because the engine takes a run of Chinese for one word. A document keeps
+  its single characters too, for one-character queries.
+
+What each is worth, and what else was tried: `benchmarks/retrieval/README.md`.
 
 The engine's multilingual tokenizer was tried: it cuts the same Japanese word differently in a
 query and in a sentence, so that the one doesn't find the other, and it changes English tokens.
@@ -18,7 +23,14 @@ import unicodedata
 
 from qdrant_edge import Bm25, Bm25Config, SparseVector
 
-_BM25 = Bm25(Bm25Config(language="english", ascii_folding=True))
+_MEAN_LENGTH_TOKENS = 120
+# Of `points.indexed_text`, stopwords left out: 116 over the PostgreSQL manual's chunks. With the
+# engine's 256 nearly all chunks would pass for short ones.
+
+_BM25 = Bm25(Bm25Config(language="english", ascii_folding=True, avg_len=_MEAN_LENGTH_TOKENS))
+
+_NAME = re.compile(r"(?<![^\W_])[^\W_]++(?:_++[^\W_]++)++")
+# Possessive, and begun at the start of a run only, so that long runs take linear time.
 
 _UNSPACED = re.compile(
     "["
@@ -33,16 +45,16 @@ _UNSPACED = re.compile(
 
 def document_weights(text: str) -> SparseVector:
     """Weigh the terms of a document. Empty where it has none."""
-    return _BM25.embed_document(_spaced(text, singles=True))
+    return _BM25.embed_document(_prepared(text, singles=True))
 
 
 def query_weights(text: str) -> SparseVector | None:
     """Weigh the terms of a query, each once; null where it has none (empty, only stopwords)."""
-    weights = _BM25.embed_query(_spaced(text, singles=False))
+    weights = _BM25.embed_query(_prepared(text, singles=False))
     return weights if weights.indices else None
 
 
-def _spaced(text: str, *, singles: bool) -> str:
+def _prepared(text: str, *, singles: bool) -> str:
     # A model's tool arguments may hold lone surrogates, which the engine can't take.
     encodable = text.encode(errors="replace").decode()
 
@@ -54,4 +66,6 @@ def _spaced(text: str, *, singles: bool) -> str:
             grams.extend(letters)
         return f" {' '.join(grams)} "
 
-    return _UNSPACED.sub(pairs, unicodedata.normalize("NFKC", encodable))
+    text = unicodedata.normalize("NFKC", encodable)
+    text = _NAME.sub(lambda name: f"{name[0]} {name[0].replace('_', '')}", text)
+    return _UNSPACED.sub(pairs, text)

@@ -59,6 +59,14 @@ def without_markers(text: str) -> str:
     return markers.feed(text) + markers.finish()
 
 
+def used_markers(text: str, known: Container[int]) -> set[int]:
+    """Find the markers of known passages in a text that is whole, or broke off."""
+    markers = MarkerFilter(known)
+    markers.feed(text)
+    markers.finish()
+    return markers.used
+
+
 _NUMBER = r"[1-9][0-9]{0,2}"
 "[0] is an index, and [2024] a year: no reply has a thousand passages."
 _MARKER = re.compile(rf" ?\[ ?({_NUMBER}(?: ?, ?{_NUMBER}){{0,9}}) ?\]")

@@ -152,6 +152,7 @@ class QdrantIndex:
             rankings.append(Prefetch(query=dense, using=points.DENSE, filter=allowed, limit=count))
         if not rankings:
             return []
+        by_words_alone = len(rankings) == 1 and weights is not None
         with _translated_errors():
             if len(rankings) == 1:
                 only = rankings[0]
@@ -161,8 +162,8 @@ class QdrantIndex:
                     using=only.using,
                     query_filter=only.filter,
                     search_params=only.params,
-                    limit=limit,
-                    with_payload=False,
+                    limit=points.by_words(limit) if by_words_alone else limit,
+                    with_payload=["document_id"] if by_words_alone else False,
                     timeout=_SEARCH_TIMEOUT_SECONDS,
                 )
             else:
@@ -174,7 +175,11 @@ class QdrantIndex:
                     with_payload=False,
                     timeout=_SEARCH_TIMEOUT_SECONDS,
                 )
-        return [Hit(ChunkId(UUID(str(point.id))), point.score) for point in response.points]
+        hits = [Hit(ChunkId(UUID(str(point.id))), point.score) for point in response.points]
+        if by_words_alone:
+            documents = [(point.payload or {})["document_id"] for point in response.points]
+            return points.lifted(list(zip(hits, documents, strict=True)), limit)
+        return hits
 
     async def holdings(self) -> dict[DocumentId, Holding]:
         with _translated_errors():

@@ -1,11 +1,15 @@
 """The library: documents that are found, changed and deleted. `intake` takes them in."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+
 import structlog
 
 from db import audit, documents, users
 from db.documents import DocumentFilter, DocumentRow, DuplicateDocument
 from db.engine import Database
 from db.ids import DocumentId
+from db.models import IngestionStatus
 from db.pages import Page
 from db.viewer import Viewer
 from rag.citations import Citation, cite
@@ -18,6 +22,8 @@ from resolvers.inputs import check_optional_text, check_text, parse_id
 log = structlog.get_logger(__name__)
 
 MAX_SEARCH_RESULTS = 50
+PROGRESS_SECONDS = 0.25
+"How often a document is looked at while somebody waits for it."
 MAX_QUERY_LENGTH = 2_000
 "Characters of a search query: a question or two, not a document."
 
@@ -42,6 +48,23 @@ class Library:
         return await documents.documents_page(
             viewer, self._database, only, slice_of(asked, DOCUMENTS)
         )
+
+    async def progress(self, viewer: Viewer, id: str) -> AsyncGenerator[DocumentRow]:
+        """Give a document each time it has changed, from now to READY or FAILED.
+
+        Raises `NotFound`, also when it is deleted meanwhile.
+        """
+        document_id, seen = _known(id), None
+        while True:
+            row = await documents.document(viewer, self._database, document_id)
+            if row is None:
+                raise NotFound
+            if row != seen:
+                yield row
+                seen = row
+            if row.ingestion_status in (IngestionStatus.READY, IngestionStatus.FAILED):
+                return
+            await asyncio.sleep(PROGRESS_SECONDS)
 
     async def search(self, viewer: Viewer, query: str, limit: int) -> list[Citation]:
         """Find the best passages; a marker is a rank. Raises `BadRequest`, `Unavailable`."""

@@ -6,18 +6,18 @@ from db.ids import MessageId
 from db.viewer import Viewer
 from resolvers.errors import NotFound
 from resolvers.inputs import parse_id
-from resolvers.turns import Turns
+from resolvers.replies import Replies
 
 
 async def delete_message(
-    viewer: Viewer, database: Database, turns: Turns, *, id: str, request_id: str
+    viewer: Viewer, database: Database, replies: Replies, *, id: str, request_id: str
 ) -> MessageId:
     """Delete a message, stopping it first if it is being written. Raises `NotFound`."""
     message_id = parse_id(id, MessageId)
     row = message_id and await messages.message(viewer, database, message_id)
     if not row:
         raise NotFound
-    await turns.stop_if_streaming(viewer, row)
+    await replies.stop_row(viewer, row)
     async with database.transaction() as transaction:
         await sessions.lock_session(viewer, transaction, row.session_id)
         if not await messages.delete_message(viewer, transaction, row.id):

@@ -9,29 +9,25 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, assert_never
 
 import structlog
 
-from db import turns
-from db.engine import Database
-from db.errors import DatabaseError, DatabaseUnavailable
-from db.ids import MessageId, RunId, SessionId, UserId
+from db import messages, runs, turns
+from db.engine import Database, to_json
+from db.errors import DatabaseUnavailable
+from db.ids import MessageId, RunId, UserId
 from db.messages import INTERRUPTED_ERROR, MessageRow
 from db.models import MessageStatus
-from db.utf16 import utf16_length
-from rag.agent import AgentEvent, Completed, Delta, Searched
-from rag.citations import Citation, MarkerFilter
-from rag.ports import (
-    ContextTooLong,
-    EmbedderUnavailable,
-    IndexUnavailable,
-    ModelError,
-    ModelRefused,
-    ModelTimeout,
-)
+from rag.agent import AgentEvent, Completed
+from rag.agent import Delta as AgentDelta
+from rag.agent import Searched as AgentSearched
+from resolvers.citations import cited, stored_citation
+from resolvers.events import Searched
+from resolvers.failures import INTERNAL, failure_shown
+from resolvers.streams import ReplyStream
 
 log = structlog.get_logger(__name__)
 
@@ -41,88 +37,112 @@ WRITE_FRACTION = 16
 "Pending text is written once it is 1/16 of what is stored: each write copies the whole row."
 WRITE_AFTER_SECONDS = 1.0
 "At most this much text is lost with the server."
-END_RETRY_SECONDS = 1.0
+END_RETRY_SECONDS = 0.5
 "While the database is away, an ended reply is held in memory and offered again this often."
 
 
-@dataclass(slots=True)
 class Run:
-    """A reply being written by this process: what it says so far, and who waits for its end."""
+    """A reply being written by this process: its text so far, and how much of it is stored."""
 
-    user_id: UserId
-    session_id: SessionId
-    reply_id: MessageId
-    run_id: RunId
-    agent: asyncio.Task[None] = field(init=False)
-    ended: asyncio.Future[MessageRow | None] = field(
-        default_factory=lambda: asyncio.get_running_loop().create_future()
-    )
-    text: str = ""
-    length: int = 0
-    stored_length: int = 0
-    stored_chars: int = 0
-    pending_since: float | None = None
-    searches: list[Searched] = field(default_factory=list[Searched])
-    completed: Completed | None = None
-    ends_as: MessageStatus | None = None
-    storing: bool = False
+    def __init__(self, user_id: UserId, reply: MessageRow, run_id: RunId) -> None:
+        self.user_id = user_id
+        self.reply = reply
+        self.run_id = run_id
+        self.stream = ReplyStream()
+        self.agent: asyncio.Task[None]
+        self._completed: Completed | None = None
+        self._ends_as: MessageStatus | None = None
+        self._error: dict[str, Any] | None = None
+        self._is_ending = False
+        self._stored = 0
+        self._stored_searches = 0
+        self._ticked_searches = 0
+        self._pending_since: float | None = None
 
-    def stop(self, status: MessageStatus) -> None:
+    @property
+    def is_ticking(self) -> bool:
+        return not self._is_ending
+
+    def stop(self, status: MessageStatus, error: dict[str, Any] | None = None) -> None:
         """End it early, unless it is ending already."""
-        if self.ends_as is None and not self.storing:
-            self.ends_as = status
+        if self._ends_as is None and not self._is_ending:
+            self._ends_as, self._error = status, error
             self.agent.cancel()
 
     def take(self, event: AgentEvent) -> None:
         match event:
-            case Delta(text):
-                self.text += text
-                self.length += utf16_length(text)
-                self.pending_since = self.pending_since or time.monotonic()
-            case Searched():
-                self.searches.append(event)
+            case AgentDelta(text):
+                self.stream.add(text)
+                self._pending_since = self._pending_since or time.monotonic()
+            case AgentSearched(query, citations):
+                self.stream.search(Searched(query, [stored_citation(each) for each in citations]))
             case Completed():
-                self.completed = event
+                self._completed = event
+            case _:
+                assert_never(event)
 
-    def tick(self) -> turns.Tick:
+    def tick(self) -> runs.Tick:
         """Say what the next tick writes: all that is pending where it is worth it, else nothing."""
-        pending = self.length - self.stored_length
-        waited = time.monotonic() - (self.pending_since or time.monotonic())
-        due = pending * WRITE_FRACTION >= self.stored_length or waited >= WRITE_AFTER_SECONDS
-        text = self.text[self.stored_chars :] if pending and due else ""
-        length = self.length if text else self.stored_length
-        return turns.Tick(
-            self.user_id, self.reply_id, self.run_id, self.stored_length, text, length
+        pending = self.stream.length - self._stored
+        waited = time.monotonic() - (self._pending_since or time.monotonic())
+        due = pending * WRITE_FRACTION >= self._stored or waited >= WRITE_AFTER_SECONDS
+        text = self.stream.text_from(self._stored) if pending and due else ""
+        length = self.stream.length if text else self._stored
+        more = len(self.stream.searches) > self._stored_searches
+        searches = to_json([asdict(each) for each in self.stream.searches]) if more else None
+        self._ticked_searches = len(self.stream.searches)
+        return runs.Tick(
+            self.user_id, self.reply.id, self.run_id, self._stored, text, length, searches
         )
 
-    def wrote(self, tick: turns.Tick) -> None:
-        if tick.text:
-            self.stored_chars += len(tick.text)
-            self.stored_length = tick.length
-            self.pending_since = None if self.length == tick.length else time.monotonic()
+    def wrote(self, length: int) -> None:
+        """Note that the tick was taken, and how much of the text the row holds."""
+        self._stored_searches = self._ticked_searches
+        self.stored(length)
 
-    def ending(self, status: MessageStatus, error: dict[str, Any] | None) -> turns.Ending:
-        done = self.completed
-        citations = list(done.citations) if done else self._cited_so_far()
+    def stored(self, length: int) -> None:
+        """Note how much of the text the row holds."""
+        if length != self._stored:
+            self._stored = length
+            behind = length < self.stream.length
+            self._pending_since = time.monotonic() if behind else None
+
+    def ending(self) -> turns.Ending:
+        """Say how it ended, once its agent is done. No tick writes to it from here on."""
+        self._is_ending = True
+        status, error = self._outcome()
+        done, text = self._completed, self.stream.text_from(0)
         return turns.Ending(
             status=status,
-            content=self.text,
-            length=self.length,
-            citations=[asdict(each) for each in citations],
-            searches=[asdict(each) for each in self.searches],
+            content=text,
+            length=self.stream.length,
+            citations=self._cited(text),
+            searches=[asdict(each) for each in self.stream.searches],
             model=done.model if done else None,
             prompt_tokens=done.prompt_tokens if done else None,
             completion_tokens=done.completion_tokens if done else None,
             error=error,
         )
 
-    def _cited_so_far(self) -> list[Citation]:
-        """Give the citations of a text that broke off, by marker."""
-        found = {each.marker: each for search in self.searches for each in search.citations}
-        markers = MarkerFilter(found.keys())
-        markers.feed(self.text)
-        markers.finish()
-        return [found[marker] for marker in sorted(markers.used)]
+    def _outcome(self) -> tuple[MessageStatus, dict[str, Any] | None]:
+        if self.agent.cancelled():
+            status = self._ends_as or MessageStatus.INTERRUPTED
+            interrupted = status is MessageStatus.INTERRUPTED
+            return status, INTERRUPTED_ERROR if interrupted else self._error
+        failure = self.agent.exception()
+        if failure is None:
+            return MessageStatus.COMPLETE, None
+        error = failure_shown(failure)
+        log.warning(
+            "reply.failed", message_id=str(self.reply.id), code=error["code"], exc_info=failure
+        )
+        return MessageStatus.FAILED, error
+
+    def _cited(self, text: str) -> list[dict[str, Any]]:
+        """Give the citations whose markers stand in the text, whole or broken off, by marker."""
+        if self._completed is not None:
+            return [stored_citation(each) for each in self._completed.citations]
+        return cited(text, [search.citations for search in self.stream.searches])
 
 
 class RunningReplies:
@@ -133,14 +153,14 @@ class RunningReplies:
         self._database = database
         self._reply_timeout = reply_timeout
         self._runs: dict[tuple[UserId, MessageId], Run] = {}
-        self._ticker: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ticker: asyncio.Task[None] | None = None
 
     def start(
         self, user_id: UserId, reply: MessageRow, run_id: RunId, events: AsyncGenerator[AgentEvent]
     ) -> Run:
         """Begin to write a reply that `db.turns` has opened."""
-        run = Run(user_id, reply.session_id, reply.id, run_id)
+        run = Run(user_id, reply, run_id)
         run.agent = asyncio.create_task(self._drain(run, events), name=f"agent {reply.id}")
         self._runs[user_id, reply.id] = run
         self._tasks.add(task := asyncio.create_task(self._follow_through(run)))
@@ -152,21 +172,21 @@ class RunningReplies:
     def find(self, user_id: UserId, reply_id: MessageId) -> Run | None:
         return self._runs.get((user_id, reply_id))
 
-    async def stop(self, run: Run, status: MessageStatus) -> MessageRow | None:
-        """End a run early with what it has, and wait until that is stored. Null: no row left."""
-        run.stop(status)
-        return await asyncio.shield(run.ended)
-
     async def close(self, grace: timedelta) -> None:
         """Let the runs end by themselves for so long, then store the rest as INTERRUPTED."""
-        running = list(self._runs.values())
-        if running:
-            await asyncio.wait([run.ended for run in running], timeout=grace.total_seconds())
-        left = [self.stop(run, MessageStatus.INTERRUPTED) for run in self._runs.values()]
-        await asyncio.gather(*left)
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.gather(self._ticker, return_exceptions=True)
+        if self._runs:
+            ends = [run.stream.ended for run in self._runs.values()]
+            await asyncio.wait(ends, timeout=grace.total_seconds())
+        left = list(self._runs.values())
+        for run in left:
+            run.stop(MessageStatus.INTERRUPTED)
+        if left:
+            await asyncio.wait([run.stream.ended for run in left], timeout=grace.total_seconds())
+        # What the database did not take by now, the lease will tell of.
+        still = [*self._tasks, *([self._ticker] if self._ticker else [])]
+        for task in still:
+            task.cancel()
+        await asyncio.gather(*still, return_exceptions=True)
 
     async def _drain(self, run: Run, events: AsyncGenerator[AgentEvent]) -> None:
         async with asyncio.timeout(self._reply_timeout.total_seconds()):
@@ -175,82 +195,85 @@ class RunningReplies:
                     run.take(event)
 
     async def _follow_through(self, run: Run) -> None:
-        """See a run to its stored end, whatever becomes of the agent. Itself never cancelled."""
+        """See a run to its stored end, whatever becomes of the agent."""
         await asyncio.wait([run.agent])
-        status, error = _outcome(run)
-        run.storing = True
         try:
-            row = await self._store(run, run.ending(status, error))
+            row = await self._store(run, run.ending())
         except Exception as failure:
-            log.error("reply.not_stored", message_id=str(run.reply_id), exc_info=failure)
-            run.ended.set_exception(failure)
-            run.ended.exception()  # there may be nobody left to see it
+            log.error("reply.not_stored", message_id=str(run.reply.id), exc_info=failure)
+            run.stream.fail(failure)
         else:
-            run.ended.set_result(row)
+            run.stream.end(row)
         finally:
-            del self._runs[run.user_id, run.reply_id]
+            del self._runs[run.user_id, run.reply.id]
 
-    async def _store(self, run: Run, ending: turns.Ending) -> MessageRow | None:
-        """Store an end, for as long as it takes: while the database is away, nothing is lost."""
+    async def _store(self, run: Run, ending: turns.Ending) -> MessageRow:
+        """Store an end, for as long as it takes: while the database is away, nothing is lost.
+
+        Gives what stands: where another has settled the row, what they made of it; where it
+        was deleted, what there was.
+        """
         while True:
             try:
-                return await turns.end_reply(
-                    self._database, run.user_id, run.reply_id, run.run_id, ending
+                row = await turns.end_reply(
+                    self._database, run.user_id, run.reply.id, run.run_id, ending
                 )
-            except DatabaseUnavailable:
-                log.warning("reply.end_delayed", message_id=str(run.reply_id))
+                return (
+                    row
+                    or await messages.message_of(self._database, run.user_id, run.reply.id)
+                    or _unstored(run.reply, ending)
+                )
+            except DatabaseUnavailable as outage:
+                log.warning("reply.end_delayed", message_id=str(run.reply.id), reason=str(outage))
                 await asyncio.sleep(END_RETRY_SECONDS)
 
     async def _tick(self) -> None:
         while self._runs:
             await asyncio.sleep(TICK_SECONDS)
-            running = {run.run_id: run for run in self._runs.values() if not run.storing}
-            if not running:
-                continue
-            ticks = {run_id: run.tick() for run_id, run in running.items()}
-            try:
-                found = await turns.tick(self._database, list(ticks.values()), self.lease)
-            except DatabaseError as failure:
-                log.warning("reply.tick_delayed", count=len(ticks), reason=str(failure))
-                continue
-            for row in found:
-                run = running[row.run_id]
-                run.wrote(ticks[row.run_id])
-                if row.stop_requested:
-                    run.stop(MessageStatus.STOPPED)
+            running = {run.run_id: run for run in self._runs.values() if run.is_ticking}
+            if running:
+                try:
+                    await self._write(running)
+                except DatabaseUnavailable as outage:
+                    log.warning("reply.tick_delayed", count=len(running), reason=str(outage))
+                except Exception:
+                    log.exception("reply.tick_failed", count=len(running))
+
+    async def _write(self, running: dict[RunId, Run]) -> None:
+        """Write what is pending, hear of stops, and see to the rows that could not be written."""
+        written, refused = await runs.tick(
+            self._database, [run.tick() for run in running.values()], self.lease
+        )
+        for row in written:
+            running[row.run_id].wrote(row.content_length)
+            if row.stop_requested:
+                running[row.run_id].stop(MessageStatus.STOPPED)
+        for run_id in refused:
+            log.error("reply.refused_by_database", message_id=str(running[run_id].reply.id))
+            running[run_id].stop(MessageStatus.FAILED, INTERNAL)
+        missed = running.keys() - {row.run_id for row in written} - set(refused)
+        if missed:
+            await self._look_up({run_id: running[run_id] for run_id in missed})
+
+    async def _look_up(self, missed: dict[RunId, Run]) -> None:
+        """Find out about rows that a tick passed over: locked, written already, or lost."""
+        found = {row.run_id: row for row in await runs.find_runs(self._database, [*missed])}
+        for run_id, run in missed.items():
+            row = found.get(run_id)
+            if row is None or row.is_expired:
+                run.stop(MessageStatus.INTERRUPTED)
+            else:
+                run.stored(row.content_length)
 
 
-def _outcome(run: Run) -> tuple[MessageStatus, dict[str, Any] | None]:
-    """Say how a run whose agent is done has ended."""
-    if run.agent.cancelled():
-        status = run.ends_as or MessageStatus.INTERRUPTED
-        return status, INTERRUPTED_ERROR if status is MessageStatus.INTERRUPTED else None
-    failure = run.agent.exception()
-    if failure is None:
-        return MessageStatus.COMPLETE, None
-    error = failure_shown(failure)
-    log.warning("reply.failed", message_id=str(run.reply_id), code=error["code"], exc_info=failure)
-    return MessageStatus.FAILED, error
-
-
-def failure_shown(failure: BaseException) -> dict[str, Any]:
-    """Say what a client may know of a failed reply: a code, a sentence, whether to try again."""
-    match failure:
-        case ModelRefused():
-            return _shown("MODEL_REFUSED", "The model declined to answer.", retryable=False)
-        case ContextTooLong():
-            text = "The conversation is longer than the model can read."
-            return _shown("CONTEXT_TOO_LONG", text, retryable=False)
-        case ModelTimeout() | TimeoutError():
-            return _shown("TIMEOUT", "The reply took too long.", retryable=True)
-        case ModelError():
-            return _shown("MODEL_UNAVAILABLE", "The model can't be reached.", retryable=True)
-        case IndexUnavailable() | EmbedderUnavailable() | DatabaseUnavailable():
-            text = "The documents can't be searched at the moment."
-            return _shown("RETRIEVAL_UNAVAILABLE", text, retryable=True)
-        case _:
-            return _shown("INTERNAL", "Something went wrong on our side.", retryable=True)
-
-
-def _shown(code: str, message: str, *, retryable: bool) -> dict[str, Any]:
-    return {"code": code, "message": message, "retryable": retryable}
+def _unstored(reply: MessageRow, ending: turns.Ending) -> MessageRow:
+    """Show a reply whose row was deleted as what there was of it."""
+    return reply._replace(
+        content=ending.content,
+        content_length=ending.length,
+        status=ending.status.value,
+        citations=ending.citations,
+        searches=ending.searches,
+        model=ending.model,
+        error=ending.error,
+    )

@@ -9,7 +9,7 @@ from db.viewer import Viewer
 from resolvers.cursors import SESSIONS, PageArguments, slice_of
 from resolvers.errors import IdConflict, NotFound
 from resolvers.inputs import check_optional_text, check_text, parse_id, parse_made_id
-from resolvers.turns import Turns
+from resolvers.replies import Replies
 
 
 async def sessions_page(
@@ -59,11 +59,11 @@ async def update_session(
 
 
 async def delete_session(
-    viewer: Viewer, database: Database, turns: Turns, *, id: str, request_id: str
+    viewer: Viewer, database: Database, replies: Replies, *, id: str, request_id: str
 ) -> SessionId:
     """Delete a session and its history, stopping a reply under way. Raises `NotFound`."""
     session_id = _known(id)
-    await turns.stop_in_session(viewer, session_id)
+    await replies.stop_in_session(viewer, session_id)
     async with database.transaction() as transaction:
         row = await sessions.lock_session(viewer, transaction, session_id)
         if row is None:
@@ -77,7 +77,7 @@ async def delete_session(
 async def clear_history(
     viewer: Viewer,
     database: Database,
-    turns: Turns,
+    replies: Replies,
     *,
     id: str,
     chapter: str | None,
@@ -85,7 +85,7 @@ async def clear_history(
 ) -> tuple[SessionRow, int]:
     """Delete a session's messages, of one chapter if given. Raises `NotFound`."""
     session_id = _known(id)
-    await turns.stop_in_session(viewer, session_id, chapter)
+    await replies.stop_in_session(viewer, session_id, chapter)
     async with database.transaction() as transaction:
         if await sessions.lock_session(viewer, transaction, session_id) is None:
             raise NotFound

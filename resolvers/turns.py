@@ -4,7 +4,6 @@ The client names its message, so sending the same one again joins or replays its
 instead of asking twice. That is asked first, before whether the session is busy.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +15,7 @@ from db import audit, documents, messages, sessions, turns, users
 from db.engine import Database, Transaction
 from db.ids import DocumentId, MessageId, RunId, SessionId, new_id
 from db.messages import MessageRow
-from db.models import MessageRole, MessageStatus
+from db.models import MessageRole
 from db.sessions import SessionRow
 from db.utf16 import utf16_length
 from db.viewer import Viewer
@@ -30,6 +29,7 @@ from resolvers.inputs import (
     parse_id,
     parse_made_id,
 )
+from resolvers.replies import Replies
 from resolvers.runs import RunningReplies
 
 log = structlog.get_logger(__name__)
@@ -40,10 +40,6 @@ TITLE_LENGTH = 80
 "Characters of the first question that become the session's title: one line in a side bar."
 BEGIN_ATTEMPTS = 5
 "A beginning that collides is read again; colliding this often means something is wrong."
-FOREIGN_POLL_SECONDS = 0.25
-"How often the row of a reply that another process writes is read while somebody waits for it."
-FOREIGN_STOP_SECONDS = 5.0
-"How long another process may take to stop a reply; its ticks come several times a second."
 
 
 class IfBusy(StrEnum):
@@ -95,20 +91,28 @@ class _Busy(Exception):
 
 
 class Turns:
-    """Begins turns, and stops and awaits their replies, wherever they are written."""
+    """Begins turns."""
 
     def __init__(
-        self, database: Database, agent: Agent, retrieval: Retrieval, running: RunningReplies
+        self,
+        database: Database,
+        agent: Agent,
+        retrieval: Retrieval,
+        running: RunningReplies,
+        replies: Replies,
     ) -> None:
         self._database = database
         self._agent = agent
         self._retrieval = retrieval
         self._running = running
+        self._replies = replies
+        self._is_refusing = False
 
     async def send(self, viewer: Viewer, message: NewMessage, request_id: str) -> SentTurn:
         """Begin a turn, or join the one that this message already began.
 
-        Raises `InvalidInput`, `NotFound`, `IdConflict`, `ReplyInProgress`.
+        Raises `InvalidInput`, `NotFound`, `IdConflict`, `ReplyInProgress`, and `Unavailable`
+        where the server is going down.
         """
         checked = _check(message)
         for _ in range(BEGIN_ATTEMPTS):
@@ -121,7 +125,7 @@ class Turns:
             except _Collision:
                 continue
             except _Busy as busy:
-                active = await self._active(viewer, busy.session_id)
+                active = await self._replies.active(viewer, busy.session_id)
                 if active is None:
                     continue
                 if message.if_busy is IfBusy.REJECT:
@@ -130,71 +134,12 @@ class Turns:
                     if present is not None:
                         return present
                     raise ReplyInProgress(active) from None
-                await self._stop(viewer, active)
+                await self._replies.stop_row(viewer, active)
         raise Unavailable
 
-    async def ended(self, viewer: Viewer, reply: MessageRow) -> MessageRow:
-        """Wait for a reply's end. Raises `NotFound` where it is deleted meanwhile."""
-        row: MessageRow | None = reply
-        run = self._running.find(viewer.user_id, reply.id)
-        if run is not None:
-            row = await asyncio.shield(run.ended)
-        else:
-            while row is not None and row.status == MessageStatus.STREAMING:
-                row = await messages.message(viewer, self._database, reply.id)
-                if row is not None and row.status == MessageStatus.STREAMING:
-                    await asyncio.sleep(FOREIGN_POLL_SECONDS)
-        if row is None:
-            raise NotFound
-        return row
-
-    async def stop(self, viewer: Viewer, id: str) -> MessageRow:
-        """Stop a reply, named by its id or its question's; one that has ended stays as it is.
-
-        Raises `NotFound`.
-        """
-        message_id = parse_id(id, MessageId)
-        row = message_id and await messages.message(viewer, self._database, message_id)
-        if row and row.role == MessageRole.USER:
-            row = await messages.reply_to(viewer, self._database, row.id)
-        if not row:
-            raise NotFound
-        if row.status != MessageStatus.STREAMING:
-            return row
-        stopped = await self._stop(viewer, row)
-        if stopped is None:
-            raise NotFound
-        return stopped
-
-    async def stop_in_session(
-        self, viewer: Viewer, id: SessionId, chapter: str | None = None
-    ) -> None:
-        """Stop what is being written in a session (in one chapter of it, if given)."""
-        active = await self._active(viewer, id)
-        if active is not None and chapter in (None, active.chapter):
-            await self._stop(viewer, active)
-
-    async def stop_if_streaming(self, viewer: Viewer, row: MessageRow) -> None:
-        """Stop a message that is being written."""
-        if row.status == MessageStatus.STREAMING:
-            await self._stop(viewer, row)
-
-    async def _active(self, viewer: Viewer, id: SessionId) -> MessageRow | None:
-        return (await messages.active_replies(viewer, self._database, [id])).get(id)
-
-    async def _stop(self, viewer: Viewer, reply: MessageRow) -> MessageRow | None:
-        """Stop a streaming reply and give how it ended; null if it was deleted."""
-        run = self._running.find(viewer.user_id, reply.id)
-        if run is not None:
-            return await self._running.stop(run, MessageStatus.STOPPED)
-        async with self._database.transaction() as transaction:
-            await sessions.lock_session(viewer, transaction, reply.session_id)
-            await turns.ask_to_stop(viewer, transaction, reply.session_id)
-        try:
-            async with asyncio.timeout(FOREIGN_STOP_SECONDS):
-                return await self.ended(viewer, reply)
-        except (TimeoutError, NotFound):
-            return await messages.message(viewer, self._database, reply.id)
+    def refuse_new(self) -> None:
+        """Begin no more turns: the server is going down. What has begun goes on."""
+        self._is_refusing = True
 
     async def _present(self, viewer: Viewer, sent: _Checked) -> SentTurn | None:
         """Find the turn that this message began already. Raises `IdConflict` if it is another."""
@@ -220,6 +165,8 @@ class Turns:
                 raise NotFound
 
     async def _begin(self, viewer: Viewer, sent: _Checked, request_id: str) -> SentTurn:
+        if self._is_refusing:
+            raise Unavailable("The server is going down. Send it again in a moment.")
         run_id = RunId(new_id())
         async with self._database.transaction() as transaction:
             await users.ensure_user(viewer, transaction)

@@ -12,6 +12,7 @@ from graphql_api.context import Info
 from graphql_api.types.documents import Citation
 from graphql_api.types.node import Node
 from graphql_api.types.pages import After, Before, Connection, First, Last, connection
+from resolvers.citations import citations_of
 from resolvers.cursors import MESSAGES, PageArguments, message_cursor, slice_of
 from resolvers.inputs import check_filter
 from resolvers.loaders import CountKey, HistoryKey, Loaders
@@ -110,7 +111,7 @@ class ChatMessage(Node):
     @strawberry.field(description="The passages that the text cites, by marker.")
     @staticmethod
     def citations(root: strawberry.Parent[MessageRow]) -> list[Citation]:
-        return [Citation.of_stored(each) for each in root.citations]
+        return [Citation.of_stored(each) for each in citations_of(root)]
 
     @strawberry.field(description="What the agent searched for, in order.")
     @staticmethod

@@ -19,7 +19,9 @@ class UserError:
 
 @strawberry.type(description="It is not there, or not yours: one answer.")
 class NotFound(UserError):
-    pass
+    @classmethod
+    def of(cls, error: errors.NotFound) -> Self:
+        return cls(message=error.message)
 
 
 @strawberry.type(description="A value that can't be taken.")
@@ -27,6 +29,10 @@ class InvalidInput(UserError):
     field: str | None = strawberry.field(
         description="Its path inside the input, such as `content`; null if it is none alone."
     )
+
+    @classmethod
+    def of(cls, error: errors.InvalidInput) -> Self:
+        return cls(message=error.message, field=error.field)
 
 
 @strawberry.type(description="Another reply is being written in the session.")
@@ -40,9 +46,26 @@ class ReplyInProgress(UserError):
 
 @strawberry.type(description="The id that the client made already names something else.")
 class IdConflict(UserError):
-    pass
+    @classmethod
+    def of(cls, error: errors.IdConflict) -> Self:
+        return cls(message=error.message)
 
 
 @strawberry.type(description="The viewer has used up what they may.")
 class QuotaExceeded(UserError):
     resets_at: datetime = strawberry.field(description="When there is more.")
+
+
+def shown_error(error: errors.UserError) -> UserError:
+    """Show an expected failure as the schema has it; one that is no member of a union is raised."""
+    match error:
+        case errors.NotFound():
+            return NotFound.of(error)
+        case errors.InvalidInput():
+            return InvalidInput.of(error)
+        case errors.IdConflict():
+            return IdConflict.of(error)
+        case errors.ReplyInProgress():
+            return ReplyInProgress.of(error)
+        case _:
+            raise error
