@@ -193,6 +193,7 @@ class RunningReplies:
             async with aclosing(events):
                 async for event in events:
                     run.take(event)
+                    await asyncio.sleep(0)  # followers see a piece before the next one comes
 
     async def _follow_through(self, run: Run) -> None:
         """See a run to its stored end, whatever becomes of the agent."""

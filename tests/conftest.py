@@ -4,9 +4,12 @@ The schema is migrated once into a template database that each test gets a clone
 """
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any, cast
 from uuid import uuid4
 
 import pytest
@@ -17,9 +20,22 @@ from db.embedded import EmbeddedPostgres
 from db.engine import Database
 from db.urls import parse_url
 from graphql_api.settings import Settings
+from tests.openai_server import OpenAIServer, openai_server
 from tests.people import Parley, Person, open_parley
 
 TEMPLATE = "template_of_tests"
+
+
+def _refuse_the_internet(event: str, arguments: tuple[Any, ...]) -> None:
+    """Let sockets reach this machine alone: a test that needs another is no test."""
+    if event != "socket.connect" or not isinstance(arguments[1], tuple):
+        return
+    host = cast("tuple[str, int]", arguments[1])[0]
+    if not ip_address(host).is_loopback:
+        raise AssertionError(f"A test tried to connect to {host}.")
+
+
+sys.addaudithook(_refuse_the_internet)
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +49,9 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 
 
 async def _make_template(url: str) -> None:
+    for unneeded in ("fsync", "full_page_writes"):
+        await _administer(url, f"ALTER SYSTEM SET {unneeded} = off")
+    await _administer(url, "SELECT pg_reload_conf()")
     await _administer(url, f"CREATE DATABASE {TEMPLATE}")
     database = Database(parse_url(_named(url, TEMPLATE)))
     await migration.upgrade(database)
@@ -50,10 +69,12 @@ def _named(url: str, name: str) -> str:
 
 
 @asynccontextmanager
-async def cloned(postgres_url: str) -> AsyncGenerator[str]:
+async def cloned(postgres_url: str, template: str = TEMPLATE) -> AsyncGenerator[str]:
     """Give the URL of a fresh, migrated database, dropped afterwards."""
     name = f"test_{uuid4().hex}"
-    await _administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    await _administer(
+        postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy"
+    )
     try:
         yield _named(postgres_url, name)
     finally:
@@ -71,6 +92,22 @@ async def database(database_url: str) -> AsyncGenerator[Database]:
     database = Database(parse_url(database_url))
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def empty_database(postgres_url: str) -> AsyncGenerator[Database]:
+    """A database without tables."""
+    async with cloned(postgres_url, "template0") as url:
+        database = Database(parse_url(url))
+        yield database
+        await database.close()
+
+
+@pytest.fixture
+async def model() -> AsyncGenerator[OpenAIServer]:
+    """A server that speaks OpenAI's API. A module's own `settings` may name its `url`."""
+    async with openai_server() as server:
+        yield server
 
 
 @pytest.fixture

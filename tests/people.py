@@ -1,5 +1,7 @@
 """People who use Parley: each asks over HTTP under an identity of their own."""
 
+import asyncio
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,20 +29,42 @@ class Person:
     def viewer(self) -> Viewer:
         return anonymous_viewer(self.key)
 
-    async def post(self, query: str, **variables: Any) -> dict[str, Any]:
-        """Send an operation and give the whole answer."""
+    async def text(self, query: str, **variables: Any) -> str:
+        """Send an operation and give the whole answer as it comes over the wire."""
         answer = await self.http.post(
             "/graphql",
-            json={"query": query, "variables": variables},
-            headers={"X-Session-ID": self.key},
+            # In ASCII, so that half a surrogate pair can be sent too.
+            content=json.dumps({"query": query, "variables": variables}),
+            headers={"X-Session-ID": self.key, "Content-Type": "application/json"},
         )
         assert answer.status_code == 200, answer.text
-        return answer.json()
+        return answer.text
+
+    async def post(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Send an operation and give the whole answer."""
+        return json.loads(await self.text(query, **variables))
 
     async def ask(self, query: str, **variables: Any) -> Any:
         answer = await self.post(query, **variables)
         assert "errors" not in answer, answer["errors"]
         return answer["data"]
+
+    async def upload(
+        self, query: str, path: str, file: tuple[str, bytes, str], **variables: Any
+    ) -> Any:
+        """Send an operation with a file (name, bytes, media type) as the variable at `path`."""
+        answer = await self.http.post(
+            "/graphql",
+            data={
+                "operations": json.dumps({"query": query, "variables": variables}),
+                "map": json.dumps({"0": [f"variables.{path}"]}),
+            },
+            files={"0": file},
+            headers={"X-Session-ID": self.key},
+        )
+        assert answer.status_code == 200, answer.text
+        assert "errors" not in answer.json(), answer.text
+        return answer.json()["data"]
 
     async def code(self, query: str, **variables: Any) -> str:
         """Send an operation that is refused, and give the code of its only error."""
@@ -58,6 +82,10 @@ class Parley:
 
     def person(self) -> Person:
         return Person(self.http)
+
+    async def documents_read(self) -> None:
+        """Wait until every document that was taken up is READY or FAILED."""
+        await asyncio.gather(*self.services.ingestion._tasks.values())
 
 
 @asynccontextmanager
