@@ -13,6 +13,7 @@ $(VENV)/runtime: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Parley needs Python 3.11 or newer; say which: make PYTHON=python3.12 …"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo 'Setting up .venv (once; it takes a minute or two) …'
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
@@ -48,7 +49,10 @@ bench-retrieval: $(VENV)/dev  ## Measure retrieval on Debian's postgresql-doc-15
 	$(BIN)/python benchmarks/retrieval/run.py
 
 bench-search: $(VENV)/dev  ## Measure the embedded vector store with 10,000 chunks
-	$(BIN)/python benchmarks/search_latency.py
+	$(BIN)/python -m benchmarks.search_latency
+
+bench-streaming: $(VENV)/dev  ## Measure streaming: WAL, memory per follower, gaps
+	$(BIN)/python -m benchmarks.streaming
 
 lock: ## Write the lock files anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
@@ -60,4 +64,4 @@ lock: ## Write the lock files anew (needs uv)
 clean:  ## Remove the virtual environment (not your data)
 	rm -rf $(VENV)
 
-.PHONY: help setup serve test check schema assets bench-retrieval bench-search lock clean
+.PHONY: help setup serve test check schema assets bench-retrieval bench-search bench-streaming lock clean

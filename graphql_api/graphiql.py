@@ -73,6 +73,19 @@ mutation Ask {
   }
 }
 
+# The same, as it is written. To ask again, change the messageId.
+subscription Stream {
+  sendMessage(input: {
+    messageId: "%MESSAGE_ID%"
+    content: "How do I resume a reply?"
+  }) {
+    ... on ReplySearched { query }
+    ... on ReplyDelta { offset text }
+    ... on ReplyEnded { reply { status content } }
+    ... on ReplyRejected { error { message } }
+  }
+}
+
 # What you said, and what you were told. It is still there tomorrow.
 query History {
   sessions(first: 5) {

@@ -57,7 +57,11 @@ async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGen
                 if attached is None:
                     raise neighbour
                 url = attached
-        database = Database(parse_url(url))
+        database = Database(
+            parse_url(url),
+            pool_size=settings.database_pool_size,
+            max_overflow=settings.database_pool_overflow,
+        )
         stack.push_async_callback(database.close)
         yield Held(database, neighbour)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import (
     AliasChoices,
     Field,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SecretStr,
@@ -36,6 +37,12 @@ class Settings(BaseSettings):
         None,
         validation_alias=AliasChoices("DATABASE_URL", "NEON_DATABASE_URL"),
         description="A Postgres 15 or newer to use instead of the embedded one.",
+    )
+    database_pool_size: PositiveInt = Field(
+        5, description="How many connections to Postgres are kept."
+    )
+    database_pool_overflow: NonNegativeInt = Field(
+        15, description="How many more may be opened when all of those are busy."
     )
     auto_migrate: bool = Field(
         False, description="Bring the schema of `DATABASE_URL` up to date at each start."

@@ -1,7 +1,7 @@
 """Text as sparse vectors: BM25's term weights, computed here, finished by the index's IDF.
 
 The English setting of the engine's own `Bm25` (words, Snowball stems, stopwords; k 1.2,
-b 0.75) is kept, but for the length. Three things are done to the text beforehand:
+b 0.75, and its mean length of 256) is kept. Three things are done to the text beforehand:
 
 - NFKC, so that PDF ligatures, full-width forms and decomposed accents meet what people type;
   accents themselves are folded by the engine ("Größe" is found by "grosse");
@@ -23,11 +23,7 @@ import unicodedata
 
 from qdrant_edge import Bm25, Bm25Config, SparseVector
 
-_MEAN_LENGTH_TOKENS = 120
-# Of `points.indexed_text`, stopwords left out: 116 over the PostgreSQL manual's chunks. With the
-# engine's 256 nearly all chunks would pass for short ones.
-
-_BM25 = Bm25(Bm25Config(language="english", ascii_folding=True, avg_len=_MEAN_LENGTH_TOKENS))
+_BM25 = Bm25(Bm25Config(language="english", ascii_folding=True))
 
 _NAME = re.compile(r"(?<![^\W_])[^\W_]++(?:_++[^\W_]++)++")
 # Possessive, and begun at the start of a run only, so that long runs take linear time.

@@ -267,25 +267,14 @@ class EdgeIndex:
             rankings.append(Prefetch(count, nearest, filter=allowed))
         if not rankings:
             return []
-        by_words_alone = len(rankings) == 1 and weights is not None
         if len(rankings) == 1:
             only = rankings[0]
-            request = QueryRequest(
-                points.by_words(limit) if by_words_alone else limit,
-                query=only.query,
-                with_payload=["document_id"] if by_words_alone else False,
-                filter=only.filter,
-                params=only.params,
-            )
+            request = QueryRequest(limit, query=only.query, filter=only.filter, params=only.params)
         else:
             request = QueryRequest(limit, query=_RECIPROCAL_RANK, prefetches=rankings)
         with _translated_errors():
             found = self._opened().query(request)
-        hits = [Hit(ChunkId(UUID(str(point.id))), point.score) for point in found]
-        if by_words_alone:
-            documents = [(point.payload or {})["document_id"] for point in found]
-            return points.lifted(list(zip(hits, documents, strict=True)), limit)
-        return hits
+        return [Hit(ChunkId(UUID(str(point.id))), point.score) for point in found]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Final, TypedDict, TypeVar
 from uuid import UUID
 
 from db.ids import DocumentId, UserId
-from rag.ports import Hit, Holding, IndexedChunk
+from rag.ports import Holding, IndexedChunk
 
 FORMAT: Final = 2
 "Goes up when points of before can't be searched with queries of now (tokens, payload)."
@@ -25,13 +25,6 @@ RRF_K: Final = 60
 
 _CANDIDATES_MIN = 50
 # Fewer starve the fusion: what both rankings have in 20th place beats a first of one alone.
-
-_BY_WORDS_MIN = 100
-# Of chunks, for `lifted`: with 50 a document's further chunks are too often not among them.
-
-_FADE = 0.3
-# What each further chunk of a document counts for, next to the one before. With it the best chunk
-# stays what matters: a document of many hundred chunks gains 1 / (1 - 0.3) = 1.43 at most.
 
 Item = TypeVar("Item")
 
@@ -88,42 +81,15 @@ def payload(chunk: IndexedChunk) -> Payload:
 def indexed_text(chunk: IndexedChunk) -> str:
     """Join what is searched: titles and headings carry words that the content takes for granted.
 
-    Both stand in it twice, which is how BM25F (Robertson, Zaragoza, Taylor 2004) gives fields
-    a weight of two.
+    The title stands in it twice, which is how BM25F (Robertson, Zaragoza, Taylor 2004) gives a
+    field a weight of two.
     """
-    labels = (chunk.title, chunk.heading)
-    return "\n".join(filter(None, (*labels, *labels, chunk.content)))
+    return "\n".join(filter(None, (chunk.title, chunk.title, chunk.heading, chunk.content)))
 
 
 def candidates(limit: int) -> int:
     """Say how many chunks each ranking gives to the fusion."""
     return max(_CANDIDATES_MIN, 3 * limit)
-
-
-def by_words(limit: int) -> int:
-    """Say how many chunks to take from BM25 where it is the only ranking, for `lifted`."""
-    return max(_BY_WORDS_MIN, limit)
-
-
-def lifted(found: Sequence[tuple[Hit, object]], limit: int) -> list[Hit]:
-    """Lift the chunks of documents with several good ones; `found` has a document beside each hit.
-
-    Words in one chunk may be chance; a document that the question is about has them in more.
-    A document scores the fading sum of its chunks' scores (after Hearst and Plaunt 1993, who
-    sum a text's best passages), and each of its chunks rises by the same factor, so that they
-    keep their order. For BM25's scores: reciprocal ranks and cosines lie too close together.
-    """
-    best: dict[object, float] = {}
-    total: dict[object, float] = {}
-    share: dict[object, float] = {}
-    for hit, document in found:
-        best.setdefault(document, hit.score)
-        total[document] = total.get(document, 0) + share.get(document, 1) * hit.score
-        share[document] = share.get(document, 1) * _FADE
-    hits = [
-        Hit(hit.chunk_id, hit.score * total[document] / best[document]) for hit, document in found
-    ]
-    return sorted(hits, key=lambda hit: -hit.score)[:limit]
 
 
 def holdings(stamps: Iterable[tuple[str, int]]) -> dict[DocumentId, Holding]:

@@ -152,7 +152,6 @@ class QdrantIndex:
             rankings.append(Prefetch(query=dense, using=points.DENSE, filter=allowed, limit=count))
         if not rankings:
             return []
-        by_words_alone = len(rankings) == 1 and weights is not None
         with _translated_errors():
             if len(rankings) == 1:
                 only = rankings[0]
@@ -162,8 +161,8 @@ class QdrantIndex:
                     using=only.using,
                     query_filter=only.filter,
                     search_params=only.params,
-                    limit=points.by_words(limit) if by_words_alone else limit,
-                    with_payload=["document_id"] if by_words_alone else False,
+                    limit=limit,
+                    with_payload=False,
                     timeout=_SEARCH_TIMEOUT_SECONDS,
                 )
             else:
@@ -175,11 +174,7 @@ class QdrantIndex:
                     with_payload=False,
                     timeout=_SEARCH_TIMEOUT_SECONDS,
                 )
-        hits = [Hit(ChunkId(UUID(str(point.id))), point.score) for point in response.points]
-        if by_words_alone:
-            documents = [(point.payload or {})["document_id"] for point in response.points]
-            return points.lifted(list(zip(hits, documents, strict=True)), limit)
-        return hits
+        return [Hit(ChunkId(UUID(str(point.id))), point.score) for point in response.points]
 
     async def holdings(self) -> dict[DocumentId, Holding]:
         with _translated_errors():

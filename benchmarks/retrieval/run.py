@@ -35,6 +35,7 @@ from db.viewer import Viewer
 from rag.edge_index import EdgeIndex
 from rag.extraction import ExtractionError, extract, media_type
 from rag.ports import IndexedChunk
+from rag.retrieval import PASSAGES_PER_SEARCH
 from rag.splitting import Chunk, split
 
 PACKAGE = "postgresql-doc-15"
@@ -66,11 +67,15 @@ class SplitPage:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a search gave. `rank` is that of the first page that answers, 1-based, within `FAR`."""
+    """What a search gave. `rank` is that of the first page that answers, 1-based, within `FAR`.
+
+    `read` says whether a passage of such a page is among those that the agent gets.
+    """
 
     question: Question
     found: Sequence[str]
     rank: int | None
+    read: bool
     seconds: float
 
 
@@ -155,13 +160,14 @@ async def ask(
                     started = time.perf_counter()
                     hits = await index.search(viewer, question["question"], None, limit=HITS)
                     seconds = time.perf_counter() - started
-                    pages = dict.fromkeys(page_by_chunk[hit.chunk_id] for hit in hits)
-                    pages.pop(BOOK_INDEX, None)  # has the words of everything, and answers nothing
-                    found = list(pages)[:FAR]
-                    ranks = (
-                        rank for rank, page in enumerate(found, 1) if page in question["pages"]
-                    )
-                    outcomes[name].append(Outcome(question, found, next(ranks, None), seconds))
+                    by_passage = [page_by_chunk[hit.chunk_id] for hit in hits]
+                    # The book's index has the words of everything, and answers nothing.
+                    by_passage = [page for page in by_passage if page != BOOK_INDEX]
+                    found = list(dict.fromkeys(by_passage))[:FAR]
+                    answers = set(question["pages"])
+                    rank = next((n for n, page in enumerate(found, 1) if page in answers), None)
+                    read = not answers.isdisjoint(by_passage[:PASSAGES_PER_SEARCH])
+                    outcomes[name].append(Outcome(question, found, rank, read, seconds))
         finally:
             await index.close()
     return outcomes
@@ -252,10 +258,11 @@ def main() -> int:
         if misses and options.misses:
             console.print(misses_table(misses))
         recalls.append(1 - len(misses) / len(outcomes))
+        read = sum(outcome.read for outcome in outcomes) / len(outcomes)
         reciprocal = sum(1 / outcome.rank for outcome in outcomes if outcome.rank) / len(outcomes)
         print(
             f"{name}: recall@{NEAR} {recalls[-1]:.3f}  MRR {reciprocal:.3f}  "
-            f"({len(outcomes)} questions)"
+            f"among the {PASSAGES_PER_SEARCH} passages {read:.3f}  ({len(outcomes)} questions)"
         )
     return 0 if min(recalls) >= cast("float", options.at_least) else 1
 

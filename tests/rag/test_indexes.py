@@ -3,6 +3,7 @@
 import asyncio
 import random
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -125,6 +126,21 @@ async def test_titles_and_headings_are_searched(index: VectorIndex) -> None:
     await index.put([titled, chunk("other")])
     assert await found(index, ALICE, "lighthouse") == {titled.chunk_id}
     assert await found(index, ALICE, "keeper") == {titled.chunk_id}
+
+
+async def test_a_title_weighs_more_than_the_same_words_in_the_text(index: VectorIndex) -> None:
+    titled = chunk("where ships lie", title="Harbours")
+    await index.put([chunk("where harbours lie", title="Ships"), titled])
+    hits = await index.search(ALICE, "harbour", None, limit=10)
+    assert hits[0].chunk_id == titled.chunk_id
+
+
+async def test_a_name_is_more_than_its_parts(index: VectorIndex) -> None:
+    named = chunk("set work_mem higher for sorts, and mind that every sort may take it")
+    await index.put([chunk("mem work, work mem, mem work"), named])
+    hits = await index.search(ALICE, "work_mem", None, limit=10)
+    assert hits[0].chunk_id == named.chunk_id
+    assert len(hits) == 2
 
 
 async def test_document_ids_narrow(index: VectorIndex) -> None:
@@ -403,6 +419,13 @@ def test_every_script_is_found(text: str, query: str) -> None:
     assert weights is not None
     wanted = set(weights.indices)
     assert wanted & set(document_weights(text).indices)
+
+
+@pytest.mark.parametrize("text", ["a" * 200_000, "a_" * 100_000, "_" * 200_000, "a__" * 70_000])
+def test_long_runs_take_linear_time(text: str) -> None:
+    started = time.perf_counter()
+    document_weights(text)
+    assert time.perf_counter() - started < 2
 
 
 def test_different_chinese_words_do_not_meet() -> None:

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not FILE.exists(), reason=f"Qdrant's OpenAPI is 
 ALICE = Viewer(UserId(uuid4()))
 DOCUMENT = DocumentId(uuid4())
 CHUNK = ChunkId(uuid4())
-COLLECTION = "/collections/chunks-v1-3"
+COLLECTION = "/collections/chunks-v2-3"
 UPDATED = {"operation_id": 1, "status": "completed"}
 
 
@@ -161,7 +161,7 @@ async def test_every_request_and_answer_is_qdrants(
 
 async def test_a_text_index_sends_what_is_qdrants(api: QdrantApi, server: Server) -> None:
     await use_everything(QdrantIndex(connect(server.url), "chunks", None))
-    assert {r.path.split("/")[2] for r in server.requests} == {"chunks-v1-text"}
+    assert {r.path.split("/")[2] for r in server.requests} == {"chunks-v2-text"}
     for request in server.requests:
         api.check_request(request.method, request.path, request.query, request.body)
         assert "dense" not in json.dumps(request.body)
