@@ -64,7 +64,7 @@ async def open_services(settings: Settings, database: Database) -> AsyncGenerato
             stack.push_async_callback(embedder.close)
             await embedder.open()
         index = _index(settings, embedder)
-        stack.push_async_callback(index.close)
+        stack.push_async_callback(_close_index, index)
         await index.open()
         fetcher = Fetcher(
             max_bytes=settings.max_upload_bytes, timeout_seconds=settings.fetch_timeout_seconds
@@ -144,6 +144,14 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
     )
     app.include_router(router, prefix="/graphql")
     return app
+
+
+async def _close_index(index: VectorIndex) -> None:
+    """Close the index; what it could not write is filled in at the next start."""
+    try:
+        await index.close()
+    except IndexUnavailable as error:
+        log.warning("index.not_closed", reason=str(error.__cause__ or error))
 
 
 async def _fill_index(ingestion: Ingestion) -> None:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import pytest
+import structlog
 from sqlalchemy import text
 
 from db import migration
@@ -36,6 +37,15 @@ def _refuse_the_internet(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_refuse_the_internet)
+structlog.configure(
+    processors=[
+        structlog.processors.add_log_level,
+        # The default draws every local variable of every frame, which takes seconds.
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 
 @pytest.fixture(scope="session")

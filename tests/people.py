@@ -50,7 +50,7 @@ class Person:
         return answer["data"]
 
     async def upload(
-        self, query: str, path: str, file: tuple[str, bytes, str], **variables: Any
+        self, query: str, path: str, upload: tuple[str, bytes, str], /, **variables: Any
     ) -> Any:
         """Send an operation with a file (name, bytes, media type) as the variable at `path`."""
         answer = await self.http.post(
@@ -59,7 +59,7 @@ class Person:
                 "operations": json.dumps({"query": query, "variables": variables}),
                 "map": json.dumps({"0": [f"variables.{path}"]}),
             },
-            files={"0": file},
+            files={"0": upload},
             headers={"X-Session-ID": self.key},
         )
         assert answer.status_code == 200, answer.text

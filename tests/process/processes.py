@@ -171,9 +171,10 @@ class Command:
         """Wait for its end. After so many seconds it is killed, and the test fails."""
         try:
             code = await until(self._poll, lambda code: code is not None, seconds)
-        except BaseException:
+        except AssertionError:
             await self.clean_up()
-            raise
+            said = f"{self.out()}\n{self.err()}"
+            raise AssertionError(f"it had not ended after {seconds:g} s:\n{said}") from None
         assert code is not None
         return Ended(code, self.out(), self.err())
 
@@ -186,11 +187,9 @@ class Command:
         return self.code
 
 
-async def run(
-    *arguments: str, cwd: Path, seconds: float = END_SECONDS, script: bool = False, **settings: str
-) -> Ended:
+async def run(*arguments: str, cwd: Path, **settings: str) -> Ended:
     """Run a `parley` command to its end."""
-    return await Command(*arguments, cwd=cwd, settings=settings, script=script).ended(seconds)
+    return await Command(*arguments, cwd=cwd, settings=settings).ended()
 
 
 def _be_parley(
@@ -300,7 +299,7 @@ async def served(data_dir: Path, **settings: str) -> AsyncGenerator[Server]:
 class Home:
     """A data folder with nothing else set, and the server that runs on it at the moment.
 
-    Its servers are started by the installed script.
+    The first one is started by the installed script.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -311,5 +310,5 @@ class Home:
         """Start the next server. The last one has ended, in whatever way."""
         assert self.server.process.code is not None
         await self.server.http.aclose()
-        self.server = Server(self.data_dir, {}, script=True)
+        self.server = Server(self.data_dir, {})
         await self.server.ready()
