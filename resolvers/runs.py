@@ -37,6 +37,10 @@ WRITE_FRACTION = 16
 "Pending text is written once it is 1/16 of what is stored: each write copies the whole row."
 WRITE_AFTER_SECONDS = 1.0
 "At most this much text is lost with the server."
+STORE_SECONDS = 3.0
+"How long the database has to take the ends of replies, once the server is going down."
+TELL_SECONDS = 1.0
+"How long followers have to hear of those ends: a socket that is closed is told nothing more."
 END_RETRY_SECONDS = 0.5
 "While the database is away, an ended reply is held in memory and offered again this often."
 
@@ -174,14 +178,15 @@ class RunningReplies:
 
     async def close(self, grace: timedelta) -> None:
         """Let the runs end by themselves for so long, then store the rest as INTERRUPTED."""
-        if self._runs:
-            ends = [run.stream.ended for run in self._runs.values()]
+        if runs := list(self._runs.values()):
+            ends = [run.stream.ended for run in runs]
             await asyncio.wait(ends, timeout=grace.total_seconds())
-        left = list(self._runs.values())
-        for run in left:
-            run.stop(MessageStatus.INTERRUPTED)
-        if left:
-            await asyncio.wait([run.stream.ended for run in left], timeout=grace.total_seconds())
+            for run in runs:
+                run.stop(MessageStatus.INTERRUPTED)
+            await asyncio.wait(ends, timeout=STORE_SECONDS)
+            told = [asyncio.create_task(run.stream.told()) for run in runs]
+            await asyncio.wait(told, timeout=TELL_SECONDS)
+            self._tasks.update(told)
         # What the database did not take by now, the lease will tell of.
         still = [*self._tasks, *([self._ticker] if self._ticker else [])]
         for task in still:

@@ -26,6 +26,13 @@ class ReplyStream:
         self._pieces: list[str] = []
         self._starts: list[int] = []
         self._changed = asyncio.Event()
+        self._followers = 0
+        self._all_told = asyncio.Event()
+        self._all_told.set()
+
+    async def told(self) -> None:
+        """Wait until nobody follows any more: after the end, until all were told of it."""
+        await self._all_told.wait()
 
     def add(self, text: str) -> None:
         self._pieces.append(text)
@@ -59,19 +66,26 @@ class ReplyStream:
         What was searched is told to whoever comes later, too.
         """
         searches_told = 0
-        while True:
-            changed = self._changed
-            while searches_told < len(self.searches):
-                searches_told += 1
-                yield self.searches[searches_told - 1]
-            while offset < self.length:
-                delta = self._next(offset)
-                offset = delta.offset + utf16_length(delta.text)
-                yield delta
-            if self.ended.done() and searches_told == len(self.searches):
-                yield Ended(self.ended.result())
-                return
-            await changed.wait()
+        self._followers += 1
+        self._all_told.clear()
+        try:
+            while True:
+                changed = self._changed
+                while searches_told < len(self.searches):
+                    searches_told += 1
+                    yield self.searches[searches_told - 1]
+                while offset < self.length:
+                    delta = self._next(offset)
+                    offset = delta.offset + utf16_length(delta.text)
+                    yield delta
+                if self.ended.done() and searches_told == len(self.searches):
+                    yield Ended(self.ended.result())
+                    return
+                await changed.wait()
+        finally:
+            self._followers -= 1
+            if not self._followers:
+                self._all_told.set()
 
     def _next(self, offset: int) -> Delta:
         """Give the piece at an offset, or all that is left where that is many pieces."""

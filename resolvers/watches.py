@@ -69,12 +69,17 @@ class Watches:
         finally:
             watch.followers -= 1
             if not watch.followers:
-                self._watches.pop((user_id, reply.id), None)
+                self._drop(watch)
 
     async def close(self) -> None:
         if self._ticker is not None:
             self._ticker.cancel()
             await asyncio.gather(self._ticker, return_exceptions=True)
+
+    def _drop(self, watch: Watch) -> None:
+        """Read a watch no more; one that has taken its place since is another."""
+        if self._watches.get(watch.key) is watch:
+            del self._watches[watch.key]
 
     async def _tick(self) -> None:
         while self._watches:
@@ -103,7 +108,7 @@ class Watches:
         """Tell the followers how it ended; where its server died, settle that first."""
         await turns.settle_reply(self._database, watch.user_id, watch.reply.id)
         row = await messages.message_of(self._database, watch.user_id, watch.reply.id)
-        self._watches.pop(watch.key, None)
+        self._drop(watch)
         if row is None:  # deleted: what there was
             text = watch.stream.text_from(0)
             status = MessageStatus.STOPPED.value
