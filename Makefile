@@ -45,7 +45,7 @@ schema: $(VENV)/runtime  ## Write schema.graphql from the code
 assets:  ## Fetch GraphiQL's files with npm, so that it works offline
 	@$(PYTHON) graphql_api/static_assets.py
 
-bench-retrieval: $(VENV)/dev  ## Measure retrieval on Debian's postgresql-doc-15
+bench-retrieval: $(VENV)/dev  ## Measure retrieval on Debian's postgresql-doc-15 and python3-doc
 	$(BIN)/python benchmarks/retrieval/run.py
 
 bench-search: $(VENV)/dev  ## Measure the embedded vector store with 10,000 chunks
