@@ -19,6 +19,10 @@ from db.urls import DatabaseUrl
 
 RowT = TypeVar("RowT", bound=NamedTuple)
 
+REFUSALS = frozenset({"28000", "28P01", "3D000", "53300", "57P03"})
+"""SQLSTATEs of a refused connection, which SQLAlchemy takes for plain errors: authorization,
+password, no such database, too many connections, starting up."""
+
 Values = Mapping[str, Any]
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
@@ -39,10 +43,6 @@ class Transaction:
     async def rows(self, statement: Executable, values: Values) -> Sequence[AnyRow]:
         result = await self._connection.execute(statement, values)
         return result.all() if result.returns_rows else ()
-
-    async def execute_many(self, statement: Executable, values: Sequence[Values]) -> None:
-        if values:
-            await self._connection.execute(statement, values)
 
 
 class Database:
@@ -94,7 +94,8 @@ def outages_named() -> Generator[None]:
     except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
         raise DatabaseUnavailable(type(error).__name__) from error
     except DBAPIError as error:
-        if error.connection_invalidated:
+        refused = getattr(error.orig, "sqlstate", None) in REFUSALS
+        if error.connection_invalidated or refused:
             raise DatabaseUnavailable(type(error).__name__) from error
         raise
 

@@ -10,9 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    DateTime,
     Integer,
     Interval,
+    Text,
+    Uuid,
     bindparam,
+    case,
+    column,
     delete,
     func,
     insert,
@@ -50,12 +55,13 @@ class Embedding(NamedTuple):
     dimension: int
 
 
-class ReadyDocument(NamedTuple):
-    """What a vector store should hold of a document."""
+class IndexedDocument(NamedTuple):
+    """What a vector store should hold of a document: nothing certain until it is ready."""
 
     id: DocumentId
     owner_id: UserId | None
     chunk_count: int
+    is_ready: bool
 
 
 _LEASE = func.statement_timestamp() + bindparam("lease", type_=Interval())
@@ -123,8 +129,14 @@ _FINISH = (
     .values(
         _RELEASED
         | {
-            "title": func.coalesce(
-                bindparam("new_title", type_=Document.title.type), Document.title
+            "title": case(
+                (
+                    Document.title == bindparam("claimed_title"),
+                    func.coalesce(
+                        bindparam("new_title", type_=Document.title.type), Document.title
+                    ),
+                ),
+                else_=Document.title,
             ),
             "ingestion_status": bindparam("new_status"),
             "error": bindparam("new_error"),
@@ -136,15 +148,51 @@ _FINISH = (
 _CONTENT = select(DocumentContent.data).where(DocumentContent.document_id == bindparam("document"))
 _HOLD = select(Document.id).where(NAMED, _OURS).with_for_update(key_share=True)
 _FORGET_CHUNKS = delete(DocumentChunk).where(DocumentChunk.document_id == bindparam("document"))
-_ADD_CHUNKS = insert(DocumentChunk)
+_NEW_CHUNKS = (
+    func.unnest(
+        bindparam("ids", type_=ARRAY(Uuid())),
+        bindparam("ordinals", type_=ARRAY(Integer())),
+        bindparam("contents", type_=ARRAY(Text())),
+        bindparam("headings", type_=ARRAY(Text())),
+        bindparam("pages", type_=ARRAY(Integer())),
+    )
+    .table_valued(
+        column("id", Uuid()),
+        column("ordinal", Integer()),
+        column("content", Text()),
+        column("heading", Text()),
+        column("page", Integer()),
+    )
+    .render_derived(name="new")
+)
+# Not executemany: asyncpg 0.32 hangs for ever when one is cancelled while it still sends.
+_ADD_CHUNKS = insert(DocumentChunk).from_select(
+    [
+        "document_id",
+        *ChunkRow._fields,
+        "embedding_model",
+        "embedding_dimension",
+        "embedded_at",
+    ],
+    select(
+        bindparam("document", type_=Uuid()),
+        *(_NEW_CHUNKS.c[name] for name in ChunkRow._fields),
+        bindparam("model", type_=Text()),
+        bindparam("dimension", type_=Integer()),
+        bindparam("embedded_at", type_=DateTime(timezone=True)),
+    ),
+)
 _CHUNKS = (
     select(*(DocumentChunk.__table__.c[name] for name in ChunkRow._fields))
     .where(DocumentChunk.document_id == bindparam("document"))
     .order_by(DocumentChunk.ordinal)
 )
-_READY = select(Document.id, Document.owner_id, Document.chunk_count).where(
-    Document.ingestion_status == literal(IngestionStatus.READY.value)
-)
+_INDEXED = select(
+    Document.id,
+    Document.owner_id,
+    Document.chunk_count,
+    Document.ingestion_status == literal(IngestionStatus.READY.value),
+).where(Document.ingestion_status != literal(IngestionStatus.FAILED.value))
 _BY_IDS = select(*COLUMNS).where(
     Document.id == func.any(bindparam("documents", type_=ARRAY(Document.id.type)))
 )
@@ -204,30 +252,37 @@ async def replace_chunks(
         if not await transaction.rows(_HOLD, {"document": id, "run": run_id}):
             return False
         await transaction.rows(_FORGET_CHUNKS, {"document": id})
+        columns = zip(*chunks, strict=True) if chunks else ((),) * len(ChunkRow._fields)
+        values = {
+            f"{name}s": list(values) for name, values in zip(ChunkRow._fields, columns, strict=True)
+        }
         reference = {
-            "embedding_model": embedding and embedding.model,
-            "embedding_dimension": embedding and embedding.dimension,
+            "model": embedding and embedding.model,
+            "dimension": embedding and embedding.dimension,
             "embedded_at": embedding and datetime.now(UTC),
         }
-        await transaction.execute_many(
-            _ADD_CHUNKS, [{"document_id": id, **chunk._asdict(), **reference} for chunk in chunks]
-        )
+        await transaction.rows(_ADD_CHUNKS, {"document": id, **values, **reference})
         return True
 
 
 async def finish_document(
     reader: Reader,
-    id: DocumentId,
+    document: DocumentRow,
     run_id: RunId,
     *,
     chunk_count: int,
     title: str | None = None,
     error: str | None = None,
 ) -> DocumentRow | None:
-    """End the job: READY, or FAILED with a reason for people. Null: it is no longer ours."""
+    """End the job of a claimed document: READY, or FAILED with a reason for people.
+
+    Its own `title` is taken unless somebody has renamed it since it was claimed. Null: it is
+    no longer ours.
+    """
     status = IngestionStatus.READY if error is None else IngestionStatus.FAILED
     values = {
-        "document": id,
+        "document": document.id,
+        "claimed_title": document.title,
         "run": run_id,
         "new_status": status.value,
         "new_error": error,
@@ -242,9 +297,9 @@ async def chunks_of(reader: Reader, id: DocumentId) -> list[ChunkRow]:
     return await many(reader, ChunkRow, _CHUNKS, {"document": id})
 
 
-async def ready_documents(reader: Reader) -> list[ReadyDocument]:
+async def indexed_documents(reader: Reader) -> list[IndexedDocument]:
     """Say what a vector store should hold."""
-    return await many(reader, ReadyDocument, _READY, {})
+    return await many(reader, IndexedDocument, _INDEXED, {})
 
 
 async def documents_under_way(reader: Reader, ids: list[DocumentId]) -> list[DocumentRow]:

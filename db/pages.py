@@ -79,7 +79,11 @@ def page(rows: Sequence[RowT], wanted: Slice) -> Page[RowT]:
     kept = list(rows[: wanted.limit])
     if wanted.from_end:
         kept.reverse()
-        return Page(kept, has_next=wanted.before is not None, has_previous=more)
+        return Page(
+            kept,
+            has_next=wanted.before is not None,
+            has_previous=more or wanted.after is not None,
+        )
     return Page(
         kept,
         has_next=more or wanted.before is not None,

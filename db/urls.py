@@ -46,12 +46,19 @@ def parse_url(text: str) -> DatabaseUrl:
     root_certificate = query.pop("sslrootcert", None)
     query.pop("channel_binding", None)
     connect_args: dict[str, Any] = {"ssl": _tls(url.host, mode, root_certificate)}
-    if "-pooler" in (url.host or ""):
+    if (seconds := query.pop("connect_timeout", None)) is not None:
+        connect_args["timeout"] = _seconds(seconds)
+    if server_settings := _server_settings(query):
+        connect_args["server_settings"] = server_settings
+    has_pooler = "-pooler" in (url.host or "") or query.pop("pgbouncer", "false") == "true"
+    if query:
+        raise DatabaseUrlInvalid(f"the parameter {min(query)} is not supported")
+    if has_pooler:
         # A transaction-mode pooler hands each statement to any server connection, where a
         # prepared statement of another one is unknown.
         connect_args["statement_cache_size"] = 0
     return DatabaseUrl(
-        sqlalchemy=url.set(drivername="postgresql+asyncpg", query=query),
+        sqlalchemy=url.set(drivername="postgresql+asyncpg", query={}),
         connect_args=connect_args,
         shown=url.render_as_string(hide_password=True),
     )
@@ -59,6 +66,27 @@ def parse_url(text: str) -> DatabaseUrl:
 
 def _last(value: str | tuple[str, ...]) -> str:
     return value if isinstance(value, str) else value[-1]
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise DatabaseUrlInvalid(f"connect_timeout={text} is no number of seconds") from None
+
+
+def _server_settings(query: dict[str, str]) -> dict[str, str]:
+    """Take out of a query what is meant for the server: a name, and `-c name=value` options."""
+    settings: dict[str, str] = {}
+    if (name := query.pop("application_name", None)) is not None:
+        settings["application_name"] = name
+    words = query.pop("options", "").replace("-c ", "-c").split()
+    for word in words:
+        name, equals, value = word.removeprefix("-c").removeprefix("--").partition("=")
+        if not word.startswith("-") or not equals:
+            raise DatabaseUrlInvalid(f"options={word} is not of the form -c name=value")
+        settings[name] = value
+    return settings
 
 
 def _tls(host: str | None, mode: str | None, root_certificate: str | None) -> Any:

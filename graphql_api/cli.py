@@ -1,28 +1,31 @@
 """The command line: `parley serve | migrate | ingest | schema`."""
 
 import asyncio
+import signal
 import sys
 from collections.abc import Coroutine
+from types import FrameType
 from typing import Any
 
 import click
+import psutil
 from rich.console import Console
 
 from db import migration
 from db.embedded import EmbeddedPostgresError
-from db.errors import DatabaseError, DatabaseUnavailable
+from db.errors import DatabaseError, DatabaseUnavailable, DatabaseUrlInvalid
 from db.viewer import Viewer
 from graphql_api.app import open_services
 from graphql_api.auth import anonymous_viewer, operator, subject_viewer
 from graphql_api.data_folder import DataFolderInUse, DataFolderUnusable, knock
-from graphql_api.ingest import Summary, ingest
+from graphql_api.ingest import ReaderGone, Summary, ingest
 from graphql_api.instance import open_database, prepare_schema
 from graphql_api.logs import configure_logs
 from graphql_api.schema import printed_schema
 from graphql_api.serve import PortUnusable, serve
 from graphql_api.settings import Settings, SettingsInvalid, load_settings
 from rag.fetching import Fetcher
-from rag.ports import PortError
+from rag.ports import EmbedderUnavailable, IndexUnavailable, PortError
 from resolvers.errors import Unauthenticated
 from resolvers.intake import Intake
 
@@ -33,6 +36,7 @@ EXPECTED = (
     EmbeddedPostgresError,
     PortError,
     PortUnusable,
+    ReaderGone,
     SettingsInvalid,
     Unauthenticated,
 )
@@ -42,6 +46,8 @@ EXPECTED = (
 def main() -> None:
     """Run the command line; what is wrong with the set-up is said in one line, with exit code 1."""
     configure_logs()
+    # What stands open is closed in order, Postgres too, whichever way we are told to stop.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         commands()
     except EXPECTED as error:
@@ -76,7 +82,11 @@ def migrate_command() -> None:
 @commands.command("ingest")
 @click.argument("places", metavar="PATH_OR_URL...", nargs=-1, required=True)
 @click.option("--anonymous-key", metavar="KEY", help="Only for the visitor with this X-Session-ID.")
-@click.option("--subject", metavar="S", help="Only for the user whom tokens call S.")
+@click.option(
+    "--subject",
+    metavar="S",
+    help="Only for the user whom tokens call S (of AUTH_REALM, by default AUTH_ISSUER).",
+)
 def ingest_command(places: tuple[str, ...], anonymous_key: str | None, subject: str | None) -> None:
     """Add documents and wait until they can be searched.
 
@@ -121,6 +131,7 @@ async def _ingest(
         await prepare_schema(settings, held.database)
         if held.neighbour is None:
             async with open_services(settings, held.database) as services:
+                await services.ingestion.take_up_unfinished()
                 return await ingest(
                     places, viewer, services.intake, held.database, shared=shared, console=console
                 )
@@ -139,7 +150,13 @@ async def _ingest(
         )
         try:
             return await ingest(
-                places, viewer, intake, held.database, shared=shared, console=console
+                places,
+                viewer,
+                intake,
+                held.database,
+                shared=shared,
+                console=console,
+                is_attended=lambda: psutil.pid_exists(holder),
             )
         finally:
             await fetcher.close()
@@ -164,10 +181,20 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
         sys.exit(130)
 
 
+def _interrupt(_: int, __: FrameType | None) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
 def _one_line(error: BaseException) -> str:
     if isinstance(error, DatabaseUnavailable):
         cause = error.__cause__
         origin = getattr(cause, "orig", None) or cause
         return f"DATABASE_URL: can't connect: {str(origin).splitlines()[0] if origin else error}"
+    if isinstance(error, DatabaseUrlInvalid):
+        return f"DATABASE_URL: {error}"
+    if isinstance(error, EmbedderUnavailable):
+        return f"OPENAI_BASE_URL: {error}"
+    if isinstance(error, IndexUnavailable):
+        return f"QDRANT_URL: {error}"
     text = str(error) or type(error).__name__
     return " ".join(text.split())

@@ -22,8 +22,9 @@ class DataFolderUnusable(Exception):
 class DataFolderInUse(Exception):
     """Another Parley works in the folder. `holder` is its process id, if it said so."""
 
-    def __init__(self, folder: Path, holder: int | None) -> None:
+    def __init__(self, folder: Path, holder: int | None, *, serves: bool = False) -> None:
         self.holder = holder
+        self.serves = serves
         who = f" (process {holder})" if holder else ""
         super().__init__(f"another Parley{who} is using {folder}; stop it, or set DATA_DIR")
 
@@ -34,8 +35,9 @@ class DataFolder:
     Raises `DataFolderInUse` and `DataFolderUnusable` on the way in.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, purpose: str = "serve") -> None:
         self.path = folder
+        self._purpose = purpose
         self._lock = FileLock(folder / "parley.lock")
         self._holder = folder / "parley.pid"
 
@@ -43,9 +45,10 @@ class DataFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
-            self._holder.write_text(str(os.getpid()))
+            signal.signal(KNOCK, signal.SIG_IGN)  # by default it would end us
+            self._holder.write_text(f"{os.getpid()} {self._purpose}")
         except Timeout:
-            raise DataFolderInUse(self.path, self._read_holder()) from None
+            raise self._in_use() from None
         except OSError as error:
             raise DataFolderUnusable(
                 f"DATA_DIR {self.path} can't be used: {error.strerror or error}"
@@ -56,11 +59,22 @@ class DataFolder:
         self._holder.unlink(missing_ok=True)
         self._lock.release()
 
-    def _read_holder(self) -> int | None:
+    def refuse_if_held(self) -> None:
+        """Raise `DataFolderInUse` where another Parley has the folder."""
+        if not self.path.is_dir():
+            return
         try:
-            return int(self._holder.read_text())
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise self._in_use() from None
+        self._lock.release()
+
+    def _in_use(self) -> DataFolderInUse:
+        try:
+            pid, purpose = self._holder.read_text().split()
+            return DataFolderInUse(self.path, int(pid), serves=purpose == "serve")
         except (OSError, ValueError):
-            return None
+            return DataFolderInUse(self.path, None)
 
 
 def knock(holder: int) -> bool:

@@ -1,11 +1,12 @@
 """`parley ingest`: files, folders and web addresses, added and awaited with a progress bar."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from db.documents import DocumentRow
@@ -25,6 +26,10 @@ BATCH = 500
 "Documents looked at by one statement."
 
 
+class ReaderGone(Exception):
+    """Whoever was to read the documents went away; the message is one line."""
+
+
 @dataclass(slots=True)
 class Summary:
     """How an ingestion went, by the names that were given."""
@@ -35,7 +40,9 @@ class Summary:
 
     def print(self, console: Console) -> None:
         for name, reason in self.failed.items():
-            console.print(f"[red]failed[/] {name}: {reason}", highlight=False, soft_wrap=True)
+            console.print(
+                f"[red]failed[/] {escape(name)}: {escape(reason)}", highlight=False, soft_wrap=True
+            )
         console.print(
             f"{len(self.added)} added, {len(self.unchanged)} unchanged, {len(self.failed)} failed",
             highlight=False,
@@ -66,6 +73,7 @@ async def ingest(
     *,
     shared: bool,
     console: Console,
+    is_attended: Callable[[], bool] = lambda: True,
 ) -> Summary:
     """Add everything and wait until each document is READY or FAILED."""
     summary = Summary()
@@ -87,12 +95,14 @@ async def ingest(
                 summary.failed[name] = reason or str(error)
             else:
                 if added.is_new or added.document.ingestion_status != IngestionStatus.READY:
-                    waiting[added.document.id] = name
+                    if added.document.id in waiting:  # the same bytes, twice
+                        summary.unchanged.append(name)
+                    waiting.setdefault(added.document.id, name)
                 else:
                     summary.unchanged.append(name)
             progress.advance(adding)
         reading = progress.add_task("Reading", total=len(waiting))
-        async for row in _ended(database, set(waiting)):
+        async for row in _ended(database, set(waiting), is_attended):
             name = waiting[row.id]
             if row.ingestion_status == IngestionStatus.READY:
                 summary.added.append(name)
@@ -102,9 +112,13 @@ async def ingest(
     return summary
 
 
-async def _ended(database: Database, ids: set[DocumentId]) -> AsyncGenerator[DocumentRow]:
+async def _ended(
+    database: Database, ids: set[DocumentId], is_attended: Callable[[], bool]
+) -> AsyncGenerator[DocumentRow]:
     """Give each document as it ends."""
     while ids:
+        if not is_attended():
+            raise ReaderGone("the server that was reading has gone; run the command again")
         some = sorted(ids)[:BATCH]
         rows = await documents_under_way(database, some)
         ended = [

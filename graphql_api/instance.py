@@ -18,6 +18,7 @@ from graphql_api.settings import Settings
 from resolvers.intake import FileSource
 
 POSTGRES_FOLDER = "postgres"
+WAIT_SECONDS = 0.2
 OWN_DOCS_SECONDS = 20
 "The first start waits this long at most for its own documents to be readable."
 
@@ -39,12 +40,18 @@ async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGen
     async with AsyncExitStack() as stack:
         neighbour = None
         if settings.database_url is None or settings.qdrant_url is None:
-            try:
-                stack.enter_context(DataFolder(settings.data_dir))
-            except DataFolderInUse as error:
-                if not beside:
-                    raise
-                neighbour = error
+            folder = DataFolder(settings.data_dir, "command" if beside else "serve")
+            while True:
+                try:
+                    stack.enter_context(folder)
+                except DataFolderInUse as error:
+                    if not beside:
+                        raise
+                    if not error.serves:  # another command, which ends soon
+                        await asyncio.sleep(WAIT_SECONDS)
+                        continue
+                    neighbour = error
+                break
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         else:

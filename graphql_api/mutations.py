@@ -6,7 +6,7 @@ import strawberry
 from starlette.datastructures import UploadFile
 
 from graphql_api import inputs, results
-from graphql_api.context import Info
+from graphql_api.context import Context, Info
 from graphql_api.types.chat import ChatMessage, ChatSession
 from graphql_api.types.documents import Document, Visibility
 from graphql_api.types.users import User
@@ -25,7 +25,7 @@ class Mutation:
     async def create_session(
         self, info: Info, input: Given[inputs.CreateSessionInput]
     ) -> results.CreateSessionResult:
-        context = info.context
+        context = _acting(info)
         row = await sessions.create_session(
             context.viewer,
             context.database,
@@ -39,7 +39,7 @@ class Mutation:
     async def update_session(
         self, info: Info, input: Given[inputs.UpdateSessionInput]
     ) -> results.UpdateSessionResult:
-        context = info.context
+        context = _acting(info)
         row = await sessions.update_session(
             context.viewer,
             context.database,
@@ -53,7 +53,7 @@ class Mutation:
     async def delete_session(
         self, info: Info, input: Given[inputs.DeleteSessionInput]
     ) -> results.DeleteSessionResult:
-        context = info.context
+        context = _acting(info)
         deleted = await sessions.delete_session(
             context.viewer,
             context.database,
@@ -70,7 +70,7 @@ class Mutation:
     async def clear_history(
         self, info: Info, input: Given[inputs.ClearHistoryInput]
     ) -> results.ClearHistoryResult:
-        context = info.context
+        context = _acting(info)
         row, count = await sessions.clear_history(
             context.viewer,
             context.database,
@@ -88,8 +88,10 @@ class Mutation:
     async def send_message(
         self, info: Info, input: Given[inputs.SendMessageInput]
     ) -> results.SendMessageResult:
-        context, turns = info.context, info.context.services.turns
-        sent = await turns.send(context.viewer, message_of(input), context.request_id)
+        context = _acting(info)
+        sent = await context.services.turns.send(
+            context.viewer, message_of(input), context.request_id
+        )
         reply = await context.services.replies.ended(context.viewer, sent.reply)
         return results.SendMessageSuccess(
             session=ChatSession.of(sent.session),
@@ -103,15 +105,15 @@ class Mutation:
     async def stop_reply(
         self, info: Info, input: Given[inputs.StopReplyInput]
     ) -> results.StopReplyResult:
-        replies = info.context.services.replies
-        reply = await replies.stop(info.context.viewer, input.message_id)
+        context = _acting(info)
+        reply = await context.services.replies.stop(context.viewer, input.message_id)
         return results.StopReplySuccess(reply=ChatMessage.of(reply))
 
     @strawberry.mutation(description="Deletes one message.")
     async def delete_message(
         self, info: Info, input: Given[inputs.DeleteMessageInput]
     ) -> results.DeleteMessageResult:
-        context = info.context
+        context = _acting(info)
         deleted = await messages.delete_message(
             context.viewer,
             context.database,
@@ -125,7 +127,7 @@ class Mutation:
     async def add_document(
         self, info: Info, input: Given[inputs.AddDocumentInput]
     ) -> results.AddDocumentResult:
-        context = info.context
+        context = _acting(info)
         added = await context.services.intake.add(
             context.viewer,
             await _source(input.source),
@@ -139,7 +141,7 @@ class Mutation:
     async def update_document(
         self, info: Info, input: Given[inputs.UpdateDocumentInput]
     ) -> results.UpdateDocumentResult:
-        context = info.context
+        context = _acting(info)
         row = await context.services.library.update(
             context.viewer,
             id=input.id,
@@ -153,7 +155,7 @@ class Mutation:
     async def delete_document(
         self, info: Info, input: Given[inputs.DeleteDocumentInput]
     ) -> results.DeleteDocumentResult:
-        context = info.context
+        context = _acting(info)
         deleted = await context.services.library.delete(
             context.viewer, id=input.id, request_id=context.request_id
         )
@@ -163,7 +165,7 @@ class Mutation:
     async def update_profile(
         self, info: Info, input: Given[inputs.UpdateProfileInput]
     ) -> results.UpdateProfileResult:
-        context = info.context
+        context = _acting(info)
         row = await users.update_profile(
             context.viewer,
             context.database,
@@ -172,6 +174,12 @@ class Mutation:
             request_id=context.request_id,
         )
         return results.UpdateProfileSuccess(user=User.of(row))
+
+
+def _acting(info: Info) -> Context:
+    """Begin a mutation: one after another in an operation, each sees what those before it did."""
+    info.context.forget()
+    return info.context
 
 
 def message_of(input: inputs.SendMessageInput) -> NewMessage:

@@ -6,6 +6,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, cast
 
+from cross_web import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 from strawberry.exceptions import ConnectionRejectionError
@@ -80,6 +81,24 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         except Unauthenticated as error:
             raise ConnectionRejectionError from error
         return UNSET
+
+    async def run(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """Answer a request or a socket, and let go of the files that it brought."""
+        try:
+            return await super().run(request, *args, **kwargs)
+        finally:
+            if request.scope["type"] == "http":
+                await request.close()
+
+    def parse_json(self, data: str | bytes) -> Any:
+        """Read a body. What is no JSON, or no object or list of them, is the client's mistake."""
+        try:
+            parsed = super().parse_json(data)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, "Unable to parse request body as JSON") from error
+        if not isinstance(parsed, dict | list):
+            raise HTTPException(400, "The request body is a JSON object.")
+        return cast("dict[str, Any] | list[Any]", parsed)
 
     def _get_stream_transport_from_headers(
         self, headers: Mapping[str, str]

@@ -11,7 +11,7 @@ import click
 import uvicorn
 
 from graphql_api.app import create_app
-from graphql_api.data_folder import KNOCK
+from graphql_api.data_folder import KNOCK, DataFolder
 from graphql_api.instance import ingest_own_docs, open_database, prepare_schema
 from graphql_api.services import Services
 from graphql_api.settings import Settings
@@ -59,7 +59,11 @@ async def serve(settings: Settings) -> None:
 
     Raises `PortUnusable` and whatever `open_database` and `prepare_schema` raise.
     """
-    listening = _listen(settings.host, settings.port)
+    try:
+        listening = _listen(settings.host, settings.port)
+    except PortUnusable:
+        DataFolder(settings.data_dir).refuse_if_held()  # the better answer to a second start
+        raise
     async with open_database(settings) as held:
         await prepare_schema(settings, held.database)
 
@@ -77,10 +81,12 @@ async def serve(settings: Settings) -> None:
             if settings.database_url is None:
                 await ingest_own_docs(services)
 
+        app = create_app(settings, held.database, on_start)
         server = _Server(
             uvicorn.Config(
-                create_app(settings, held.database, on_start),
+                app,
                 log_config=None,
+                lifespan="off",
                 proxy_headers=False,
                 ws_per_message_deflate=False,
                 ws_ping_interval=WS_PING_SECONDS,
@@ -88,7 +94,10 @@ async def serve(settings: Settings) -> None:
             ),
             drain,
         )
-        await server.serve(sockets=[listening])
+        # Not uvicorn's lifespan: that logs what goes wrong in a start as a traceback, and leaves
+        # the parts open when Ctrl-C is pressed twice.
+        async with app.router.lifespan_context(app):
+            await server.serve(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -102,7 +111,10 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
         listening.listen(2048)
     except OSError as error:
-        raise PortUnusable(f"can't listen on {host}:{port}: {error.strerror or error}") from error
+        name = "HOST" if isinstance(error, socket.gaierror) else "PORT"
+        raise PortUnusable(
+            f"{name}: can't listen on {host}:{port}: {error.strerror or error}"
+        ) from error
     return listening
 
 

@@ -75,14 +75,15 @@ class Ingestion:
         Raises `IndexUnavailable`, `DatabaseUnavailable`.
         """
         held = await self._index.holdings()
-        for document in await jobs.ready_documents(self._database):
+        for document in await jobs.indexed_documents(self._database):
             holding = held.pop(document.id, None)
+            if not document.is_ready:
+                continue  # whoever reads it sees to it
             if holding is None or holding.chunk_count != document.chunk_count:
                 await self._reindex(document.id)
             elif holding.owner_id != document.owner_id:
                 await self._index.set_owner(document.id, document.owner_id)
-        unfinished = {row.id for row in await jobs.unfinished_documents(self._database)}
-        for gone in held.keys() - unfinished:
+        for gone in held:
             await self._index.remove(gone)
 
     async def close(self) -> None:
@@ -153,7 +154,7 @@ class Ingestion:
             log.exception("ingestion.failed", document_id=str(document.id))
             reason = "Something went wrong on our side while reading it."
         finished = await jobs.finish_document(
-            self._database, document.id, run_id, chunk_count=count, title=title, error=reason
+            self._database, document, run_id, chunk_count=count, title=title, error=reason
         )
         if finished is None:
             await self._index.remove(document.id)
@@ -177,6 +178,8 @@ class Ingestion:
             points = await self._points(found[0], rows)
             await self._index.remove(id)
             await self._index.put(points)
+            if not await jobs.documents_under_way(self._database, [id]):
+                await self._index.remove(id)  # deleted meanwhile
 
     async def _points(self, document: DocumentRow, rows: Sequence[ChunkRow]) -> list[IndexedChunk]:
         vectors = await self._embedded(document.title, rows)

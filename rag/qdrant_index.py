@@ -229,4 +229,4 @@ def _translated_errors() -> Generator[None, None, None]:
     try:
         yield
     except _CLIENT_ERRORS as error:
-        raise IndexUnavailable from error
+        raise IndexUnavailable(f"the Qdrant server does not answer: {error}") from error

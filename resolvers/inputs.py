@@ -43,11 +43,14 @@ def check_text(
         raise InvalidInput("It must not be empty.", field)
     if len(text) > at_most:
         raise InvalidInput(f"It is longer than {at_most:,} characters.", field)
-    if "\0" in text:
-        raise InvalidInput("It holds a NUL character.", field)
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidInput("It holds half of a surrogate pair.", field)
+    if not is_storable(text):
+        raise InvalidInput("It holds a NUL character or half of a surrogate pair.", field)
     return text
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether Postgres can hold a text."""
+    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 def check_optional_text(

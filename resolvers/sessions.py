@@ -8,7 +8,13 @@ from db.sessions import SessionRow
 from db.viewer import Viewer
 from resolvers.cursors import SESSIONS, PageArguments, slice_of
 from resolvers.errors import IdConflict, NotFound
-from resolvers.inputs import check_optional_text, check_text, parse_id, parse_made_id
+from resolvers.inputs import (
+    check_optional_text,
+    check_text,
+    is_storable,
+    parse_id,
+    parse_made_id,
+)
 from resolvers.replies import Replies
 
 
@@ -37,7 +43,7 @@ async def create_session(
             )
             return row
     present = await sessions.session(viewer, database, made_id)
-    if present is None or present.title != title:
+    if present is None or title not in (None, present.title):
         raise IdConflict("There is a session of this id already, with another title.")
     return present
 
@@ -89,7 +95,9 @@ async def clear_history(
     async with database.transaction() as transaction:
         if await sessions.lock_session(viewer, transaction, session_id) is None:
             raise NotFound
-        removed = await messages.clear_messages(viewer, transaction, session_id, chapter)
+        removed = 0
+        if chapter is None or is_storable(chapter):
+            removed = await messages.clear_messages(viewer, transaction, session_id, chapter)
         row = await sessions.shrink_session(viewer, transaction, session_id, removed=removed)
         detail = {"message_count": removed}
         await audit.record(viewer, transaction, "clear", "session", session_id, detail, request_id)

@@ -30,12 +30,20 @@ class Person:
         return anonymous_viewer(self.key)
 
     async def text(self, query: str, **variables: Any) -> str:
-        """Send an operation and give the whole answer as it comes over the wire."""
+        """Send an operation and give the whole answer as it comes over the wire.
+
+        A subscription comes as an event stream, all of it once it has ended.
+        """
+        accept = "text/event-stream" if query.startswith("subscription") else "application/json"
         answer = await self.http.post(
             "/graphql",
             # In ASCII, so that half a surrogate pair can be sent too.
             content=json.dumps({"query": query, "variables": variables}),
-            headers={"X-Session-ID": self.key, "Content-Type": "application/json"},
+            headers={
+                "X-Session-ID": self.key,
+                "Content-Type": "application/json",
+                "Accept": accept,
+            },
         )
         assert answer.status_code == 200, answer.text
         return answer.text
