@@ -1,4 +1,8 @@
-"""The application, put together: here the adapters are chosen, and nowhere else."""
+"""The application, put together: here the adapters are chosen, and nowhere else.
+
+The clients of OpenAI and Qdrant are imported where they are configured: they take seconds to
+import, which every start would pay.
+"""
 
 import asyncio
 import re
@@ -29,10 +33,7 @@ from rag.edge_index import EdgeIndex
 from rag.extractive_model import ExtractiveModel
 from rag.fetching import Fetcher
 from rag.ingestion import Ingestion
-from rag.openai_embedder import OpenAIEmbedder
-from rag.openai_model import OpenAIModel
-from rag.ports import ChatModel, IndexUnavailable, VectorIndex
-from rag.qdrant_index import QdrantIndex, connect
+from rag.ports import ChatModel, Embedder, IndexUnavailable, VectorIndex
 from rag.retrieval import Retrieval
 from resolvers.documents import Library
 from resolvers.errors import Unauthenticated
@@ -164,6 +165,8 @@ async def _fill_index(ingestion: Ingestion) -> None:
 def _model(settings: Settings) -> ChatModel:
     if settings.openai_api_key is None and settings.openai_base_url is None:
         return ExtractiveModel()
+    from rag.openai_model import OpenAIModel
+
     return OpenAIModel.connect(
         api_key=_openai_key(settings),
         base_url=settings.openai_base_url,
@@ -171,13 +174,15 @@ def _model(settings: Settings) -> ChatModel:
     )
 
 
-def _embedder(settings: Settings) -> OpenAIEmbedder | None:
+def _embedder(settings: Settings) -> Embedder | None:
     """OpenAI has embeddings; of another server we only know if it is said."""
     model = settings.embedding_model
     if model is None and settings.openai_api_key and settings.openai_base_url is None:
         model = DEFAULT_EMBEDDING_MODEL
     if model is None:
         return None
+    from rag.openai_embedder import OpenAIEmbedder
+
     return OpenAIEmbedder.connect(
         api_key=_openai_key(settings), base_url=settings.openai_base_url, model=model
     )
@@ -187,12 +192,14 @@ def _openai_key(settings: Settings) -> str:
     return settings.openai_api_key.get_secret_value() if settings.openai_api_key else ""
 
 
-def _index(settings: Settings, embedder: OpenAIEmbedder | None) -> VectorIndex:
+def _index(settings: Settings, embedder: Embedder | None) -> VectorIndex:
     """Choose the index. Vectors of two models can't be compared, so each has a place of its own."""
     dimension = embedder.dimension if embedder else None
     model = re.sub(r"[^a-z0-9]+", "-", embedder.model.lower()).strip("-") if embedder else "text"
     if settings.qdrant_url is None:
         return EdgeIndex(settings.data_dir / "vectors" / model, dimension)
+    from rag.qdrant_index import QdrantIndex, connect
+
     key = settings.qdrant_api_key
     client = connect(settings.qdrant_url, key.get_secret_value() if key else None)
     return QdrantIndex(client, f"{QDRANT_COLLECTION}-{model}", dimension)

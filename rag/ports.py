@@ -185,6 +185,10 @@ class ChatModel(Protocol):
 class Embedder(Protocol):
     """Turns text into dense vectors of `dimension` floats."""
 
+    async def open(self) -> None:
+        """Learn the dimension, before which it can't be asked for. Raises `EmbedderUnavailable`."""
+        ...
+
     @property
     def model(self) -> str: ...
 

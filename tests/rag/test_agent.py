@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 from uuid import NAMESPACE_URL, uuid5
@@ -430,7 +430,7 @@ class Script:
 
     async def stream(
         self, turns: Sequence[Turn], tools: Sequence[Tool]
-    ) -> AsyncIterator[ModelEvent]:
+    ) -> AsyncGenerator[ModelEvent]:
         for event in self._events:
             yield event
 

@@ -29,6 +29,9 @@ class Away:
     model = "test-embedding"
     dimension = 3
 
+    async def open(self) -> None:
+        pass
+
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         raise EmbedderUnavailable("no connection")
 

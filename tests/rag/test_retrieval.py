@@ -57,6 +57,9 @@ class OneVector:
     def __init__(self, *, away: bool = False) -> None:
         self.away = away
 
+    async def open(self) -> None:
+        pass
+
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         if self.away:
             raise EmbedderUnavailable("no connection")
