@@ -4,24 +4,18 @@ Nobody above holds a connection: a read borrows one for its statement, a unit of
 its transaction. Nothing is sent while nothing is asked.
 """
 
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import orjson
 from sqlalchemy import Executable, Row, Select
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from db.errors import DatabaseUnavailable
+from db.outages import outages_named
 from db.urls import DatabaseUrl
 
 RowT = TypeVar("RowT", bound=NamedTuple)
-
-REFUSALS = frozenset({"28000", "28P01", "3D000", "53300", "57P03"})
-"""SQLSTATEs of a refused connection, which SQLAlchemy takes for plain errors: authorization,
-password, no such database, too many connections, starting up."""
 
 Values = Mapping[str, Any]
 AnyRow = Row[*tuple[Any, ...]]
@@ -84,20 +78,6 @@ class Database:
 def to_json(value: object) -> str:
     """Write JSON as the database is given it."""
     return orjson.dumps(value).decode()
-
-
-@contextmanager
-def outages_named() -> Generator[None]:
-    """Translate a lost or refused connection into `DatabaseUnavailable`; let the rest through."""
-    try:
-        yield
-    except (OperationalError, InterfaceError, PoolTimeout, OSError) as error:
-        raise DatabaseUnavailable(type(error).__name__) from error
-    except DBAPIError as error:
-        refused = getattr(error.orig, "sqlstate", None) in REFUSALS
-        if error.connection_invalidated or refused:
-            raise DatabaseUnavailable(type(error).__name__) from error
-        raise
 
 
 async def one(

@@ -13,8 +13,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 import migrations
-from db.engine import Database, outages_named
+from db.engine import Database
 from db.errors import SchemaMismatch
+from db.outages import outages_named
 
 _LOCK_KEY = 0x70617274
 "Any number will do, as long as nothing else on the same database takes it."

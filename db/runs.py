@@ -23,9 +23,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.exc import DBAPIError
 
 from db.engine import Database, Reader, many
+from db.errors import DataRefused
 from db.ids import MessageId, RunId, UserId
 from db.messages import EXPIRED, STATUS
 from db.models import ChatMessage
@@ -171,7 +171,7 @@ async def tick(
     """
     try:
         return await _tick(database, ticks, lease), []
-    except DBAPIError:
+    except DataRefused:
         if len(ticks) == 1:
             return [], [ticks[0].run_id]
         half = len(ticks) // 2

@@ -73,7 +73,7 @@ _SETTLE_ALL = (
 )
 _ASK_TO_STOP = (
     update(ChatMessage)
-    .where(OWN, IN_SESSION, STREAMING)
+    .where(OWN, ChatMessage.id == bindparam("message"), STREAMING)
     .values(stop_requested_at=func.statement_timestamp())
 )
 
@@ -220,6 +220,6 @@ async def end_reply(
     return await one(reader, MessageRow, _END, values)
 
 
-async def ask_to_stop(viewer: Viewer, transaction: Transaction, id: SessionId) -> None:
-    """Leave word for whoever writes a reply in a locked session to stop."""
-    await transaction.rows(_ASK_TO_STOP, {"viewer": viewer.user_id, "session": id})
+async def ask_to_stop(viewer: Viewer, transaction: Transaction, id: MessageId) -> None:
+    """Leave word for whoever writes a reply, in a locked session, to stop."""
+    await transaction.rows(_ASK_TO_STOP, {"viewer": viewer.user_id, "message": id})

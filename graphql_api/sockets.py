@@ -23,8 +23,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """One socket."""
 
     async def handle_message(self, message: Message) -> None:
-        if not isinstance(cast("object", message), dict):
-            await self.handle_invalid_message("A message is a JSON object.")
+        fault = _fault(message)
+        if fault is not None:
+            await self.handle_invalid_message(fault)
             return
         await super().handle_message(message)
 
@@ -36,6 +37,23 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
         return None
+
+
+def _fault(message: object) -> str | None:
+    """Say what is wrong with a message's form; null: nothing."""
+    match message:
+        case {"type": "subscribe", "id": str(), "payload": {"query": str()}}:
+            return None
+        case {"type": "subscribe"}:
+            return "A subscribe message has an id and a payload with a query."
+        case {"type": "complete", "id": str()}:
+            return None
+        case {"type": "complete"}:
+            return "A complete message has an id."
+        case {"type": str()}:
+            return None
+        case _:
+            return "A message is a JSON object with a type."
 
 
 def headers_of(payload: object) -> dict[str, str]:

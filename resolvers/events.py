@@ -15,7 +15,7 @@ from resolvers.errors import UserError
 class Started:
     """The turn as it stood when following began; `reply.content` is what was stored."""
 
-    question: MessageRow | None
+    question: MessageRow
     reply: MessageRow
 
 

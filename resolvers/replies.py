@@ -51,10 +51,15 @@ class Replies:
         if offset < 0:
             yield Rejected(InvalidInput("An offset is not negative.", "offset"))
             return
-        if reply.status == MessageStatus.INTERRUPTED:
+        if question is None:  # deleted since: there is no turn to follow any more
+            yield Rejected(NotFound())
+            return
+        is_ours = self._running.find(viewer.user_id, reply.id) is not None
+        if reply.status == MessageStatus.INTERRUPTED and not is_ours:
             await turns.settle_reply(self._database, viewer.user_id, reply.id)
+            reply = await messages.message(viewer, self._database, reply.id) or reply
         yield Started(question, reply)
-        if reply.status == MessageStatus.STREAMING:
+        if reply.status == MessageStatus.STREAMING or is_ours:
             async with self._stream(viewer, reply) as stream:
                 async with aclosing(stream.follow(offset)) as events:
                     async for event in events:
@@ -97,7 +102,7 @@ class Replies:
             return await asyncio.shield(run.stream.ended)
         async with self._database.transaction() as transaction:
             await sessions.lock_session(viewer, transaction, reply.session_id)
-            await turns.ask_to_stop(viewer, transaction, reply.session_id)
+            await turns.ask_to_stop(viewer, transaction, reply.id)
         try:
             async with asyncio.timeout(FOREIGN_STOP_SECONDS):
                 return await self.ended(viewer, reply)

@@ -17,11 +17,11 @@ import structlog
 
 from db import messages, runs, turns
 from db.engine import Database, to_json
-from db.errors import DatabaseUnavailable
+from db.errors import DatabaseUnavailable, DataRefused
 from db.ids import MessageId, RunId, UserId
 from db.messages import INTERRUPTED_ERROR, MessageRow
 from db.models import MessageStatus
-from rag.agent import AgentEvent, Completed
+from rag.agent import AgentEvent, Completed, well_formed
 from rag.agent import Delta as AgentDelta
 from rag.agent import Searched as AgentSearched
 from resolvers.citations import cited, stored_citation
@@ -229,6 +229,9 @@ class RunningReplies:
                     or await messages.message_of(self._database, run.user_id, run.reply.id)
                     or _unstored(run.reply, ending)
                 )
+            except DataRefused:
+                # The agent replaces what Postgres can't hold; something else has put it there.
+                ending = _mended(ending)
             except DatabaseUnavailable as outage:
                 log.warning("reply.end_delayed", message_id=str(run.reply.id), reason=str(outage))
                 await asyncio.sleep(END_RETRY_SECONDS)
@@ -270,6 +273,17 @@ class RunningReplies:
                 run.stop(MessageStatus.INTERRUPTED)
             else:
                 run.stored(row.content_length)
+
+
+def _mended(ending: turns.Ending) -> turns.Ending:
+    """Make of an end that can't be stored one that can: a failure, its text well-formed."""
+    return ending._replace(
+        status=MessageStatus.FAILED,
+        content=well_formed(ending.content),
+        citations=[],
+        searches=[],
+        error=INTERNAL,
+    )
 
 
 def _unstored(reply: MessageRow, ending: turns.Ending) -> MessageRow:

@@ -6,8 +6,8 @@ import strawberry
 
 from graphql_api.types.chat import ChatMessage
 from graphql_api.types.documents import Citation
-from graphql_api.types.errors import NotFound, UserError, shown_error
-from resolvers import errors, events
+from graphql_api.types.errors import UserError, shown_error
+from resolvers import events
 
 
 @strawberry.type(description="First, always. `reply.content` holds what was stored so far.")
@@ -61,8 +61,6 @@ def shown_event(event: events.ReplyEvent) -> ReplyEvent:
     """Show an event as the schema has it."""
     match event:
         case events.Started(question, reply):
-            if question is None:  # deleted since; there is no turn to follow any more
-                return ReplyRejected(error=NotFound.of(errors.NotFound()))
             return ReplyStarted(user_message=ChatMessage.of(question), reply=ChatMessage.of(reply))
         case events.Searched(query, citations):
             return ReplySearched(query=query, citations=[Citation.of_stored(c) for c in citations])

@@ -194,7 +194,7 @@ async def test_a_text_that_the_database_refuses_stands_alone(database: Database)
 async def test_a_tick_brings_back_the_wish_to_stop(database: Database):
     reply, other = await make_reply(database), await make_reply(database)
     async with database.transaction() as transaction:
-        await turns.ask_to_stop(reply.owner, transaction, reply.session)
+        await turns.ask_to_stop(reply.owner, transaction, reply.id)
     written = await tick(database, reply.tick("A"), other.tick("B"))
     assert {row.run_id: row.stop_requested for row in written} == {
         reply.run_id: True,
@@ -205,7 +205,7 @@ async def test_a_tick_brings_back_the_wish_to_stop(database: Database):
 async def test_a_stranger_can_not_ask_to_stop(database: Database):
     reply = await make_reply(database)
     async with database.transaction() as transaction:
-        await turns.ask_to_stop(make_viewer(), transaction, reply.session)
+        await turns.ask_to_stop(make_viewer(), transaction, reply.id)
     assert await tick(database, reply.tick("A")) == [TickRow(reply.run_id, 1, False)]
 
 

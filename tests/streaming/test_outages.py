@@ -1,0 +1,404 @@
+"""The database goes away and comes back, in the middle of everything."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import event, make_url
+
+from db import messages
+from db.engine import Database
+from db.errors import DatabaseUnavailable
+from db.models import MessageStatus
+from db.urls import parse_url
+from db.viewer import Viewer
+from graphql_api.settings import Settings
+from tests.operations import SEND, until
+from tests.people import open_parley
+from tests.streaming.scripted import (
+    Follower,
+    Replica,
+    ScriptedModel,
+    expire_lease,
+    replica,
+    sql,
+    stored,
+    stores,
+)
+
+SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+
+
+class Proxy:
+    """A wire to Postgres that can be cut, or at whose end Postgres turns everyone away."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._there = host, port
+        self._pipes: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._is_cut = False
+        self._refusal: tuple[str, str] | None = None
+        self.refused = 0
+
+    def cut(self) -> None:
+        self._is_cut = True
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def refuse(self, code: str, reason: str) -> None:
+        """Cut, and answer whoever comes as Postgres does while it starts or stops."""
+        self.cut()
+        self._is_cut, self._refusal = False, (code, reason)
+
+    def restore(self) -> None:
+        self._is_cut, self._refusal = False, None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        task = asyncio.current_task()
+        assert task
+        self._pipes.add(task)
+        try:
+            if self._refusal:
+                await self._turn_away(reader, writer, *self._refusal)
+            elif not self._is_cut:
+                await self._pass_on(reader, writer)
+            else:
+                self.refused += 1
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self._writers.discard(writer)
+            self._pipes.discard(task)
+            writer.transport.abort()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there_reader, there = await asyncio.open_connection(*self._there)
+        self._writers.add(there)
+        pipes = [
+            asyncio.create_task(_pipe(reader, there)),
+            asyncio.create_task(_pipe(there_reader, writer)),
+        ]
+        try:
+            await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pipe in pipes:
+                pipe.cancel()
+            await asyncio.gather(*pipes, return_exceptions=True)
+            self._writers.discard(there)
+            there.transport.abort()
+
+    async def _turn_away(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, code: str, reason: str
+    ) -> None:
+        head = await reader.readexactly(8)
+        if head == SSL_REQUEST:
+            writer.write(b"N")
+            head = await reader.readexactly(8)
+        await reader.readexactly(int.from_bytes(head[:4], "big") - 8)
+        fields = b"".join(
+            kind + value.encode() + b"\0"
+            for kind, value in ((b"S", "FATAL"), (b"V", "FATAL"), (b"C", code), (b"M", reason))
+        )
+        writer.write(b"E" + (len(fields) + 5).to_bytes(4, "big") + fields + b"\0")
+        await writer.drain()
+        writer.close()
+        self.refused += 1
+        await reader.read()
+
+    async def close(self) -> None:
+        self.cut()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(2**16):
+            writer.write(data)
+            await writer.drain()
+
+
+@pytest.fixture
+async def proxied(database_url: str) -> AsyncGenerator[tuple[Proxy, str]]:
+    """A wire to the test's database, and the URL of its near end."""
+    url = make_url(database_url)
+    assert url.host
+    assert url.port
+    proxy = Proxy(url.host, url.port)
+    listener = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    near = url.set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
+    yield proxy, near
+    listener.close()
+    await proxy.close()
+
+
+@pytest.fixture
+def proxy(proxied: tuple[Proxy, str]) -> Proxy:
+    return proxied[0]
+
+
+@pytest.fixture
+async def a(proxied: tuple[Proxy, str], voices: ScriptedModel) -> AsyncGenerator[Replica]:
+    """Writes replies at the near end of the wire. `b` is never cut off."""
+    async with replica(proxied[1], voices) as opened:
+        yield opened
+
+
+AWAY = ["cut", "57P03", "57P01", "53300"]
+"The wire is cut; Postgres starts, was stopped, or has no connection left."
+
+
+def go_away(proxy: Proxy, how: str) -> None:
+    if how == "cut":
+        proxy.cut()
+    else:
+        proxy.refuse(how, "the database system is not for you now")
+
+
+async def under_way(
+    a: Replica, b: Replica, voices: ScriptedModel, viewer: Viewer
+) -> tuple[Any, Follower]:
+    """Begin a reply whose row says "One", and which is followed where it is written."""
+    sent = await a.send(viewer)
+    follower = a.follow(viewer, sent.reply.id)
+    voices["Question"].say("One")
+    await follower.has("One")
+    await stores(b, viewer, sent.reply, "One")
+    return sent, follower
+
+
+@pytest.mark.parametrize("how", AWAY)
+async def test_live_followers_go_on_and_the_row_catches_up(
+    a: Replica, b: Replica, proxy: Proxy, voices: ScriptedModel, viewer: Viewer, how: str
+):
+    sent, follower = await under_way(a, b, voices, viewer)
+    go_away(proxy, how)
+    voices["Question"].say(", two")
+    await follower.has(", two")
+    await until(lambda: proxy.refused >= 3)
+    voices["Question"].say(", three")
+    await follower.has(", three")
+    proxy.restore()
+    await stores(b, viewer, sent.reply, "One, two, three")
+    voices["Question"].finish(", four")
+    ended = await follower.ended()
+    assert (ended.status, ended.content) == (MessageStatus.COMPLETE, "One, two, three, four")
+    assert ended == await stored(b.database, viewer, sent.reply.id)
+
+
+@pytest.mark.parametrize("how", AWAY)
+async def test_a_reply_that_ends_meanwhile_is_stored_when_it_comes_back(
+    a: Replica, b: Replica, proxy: Proxy, voices: ScriptedModel, viewer: Viewer, how: str
+):
+    sent, follower = await under_way(a, b, voices, viewer)
+    go_away(proxy, how)
+    voices["Question"].finish(", two")
+    await follower.has(", two")
+    await until(lambda: proxy.refused >= 3)
+    assert (await stored(b.database, viewer, sent.reply.id)).status == MessageStatus.STREAMING
+    proxy.restore()
+    ended = await follower.ended()
+    assert (ended.status, ended.content) == (MessageStatus.COMPLETE, "One, two")
+    assert ended == await stored(b.database, viewer, sent.reply.id)
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+async def test_longer_than_the_lease_is_interrupted_with_all_the_text(
+    a: Replica, b: Replica, proxy: Proxy, voices: ScriptedModel, viewer: Viewer, is_finished: bool
+):
+    sent, follower = await under_way(a, b, voices, viewer)
+    proxy.cut()
+    voices["Question"].say(", two")
+    if is_finished:
+        voices["Question"].finish()
+    await follower.has(", two")
+    await until(lambda: proxy.refused >= 3)
+    await expire_lease(b.database, sent.reply)
+    assert (await stored(b.database, viewer, sent.reply.id)).status == MessageStatus.INTERRUPTED
+    proxy.restore()
+    ended = await follower.ended()
+    assert (ended.status, ended.content) == (MessageStatus.INTERRUPTED, "One, two")
+    assert ended == await stored(b.database, viewer, sent.reply.id)
+
+
+async def test_a_lease_of_a_second_runs_out_by_itself(
+    proxied: tuple[Proxy, str], b: Replica, voices: ScriptedModel, viewer: Viewer
+):
+    proxy, url = proxied
+    async with replica(url, voices, lease=timedelta(seconds=1)) as a:
+        sent, follower = await under_way(a, b, voices, viewer)
+        proxy.cut()
+        voices["Question"].say(", two")
+        await follower.has(", two")
+        async with asyncio.timeout(10):
+            while (await stored(b.database, viewer, sent.reply.id)).status != "INTERRUPTED":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        proxy.restore()
+        ended = await follower.ended()
+    assert (ended.status, ended.content) == (MessageStatus.INTERRUPTED, "One, two")
+
+
+async def test_a_follower_elsewhere_outlasts_an_outage(
+    a: Replica, b: Replica, proxy: Proxy, voices: ScriptedModel, viewer: Viewer
+):
+    """Here it is the reader who is cut off."""
+    sent = await b.send(viewer)
+    follower = a.follow(viewer, sent.reply.id)
+    voices["Question"].say("One")
+    await follower.has("One")
+    proxy.cut()
+    await until(lambda: proxy.refused >= 2)
+    voices["Question"].say(", two")
+    proxy.restore()
+    await follower.has(", two")
+    proxy.cut()
+    voices["Question"].finish(", three")
+    await b.replies.ended(viewer, sent.reply)
+    proxy.restore()
+    assert (await follower.ended()).content == "One, two, three"
+
+
+async def test_connections_that_are_killed_in_mid_stream_lose_nothing(
+    a: Replica, b: Replica, voices: ScriptedModel, viewer: Viewer
+):
+    """As a failover or an administrator does it, again and again."""
+    _, follower = await under_way(a, b, voices, viewer)
+    kill = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+    expected = "One"
+    for number in range(10):
+        await sql(b.database, kill)
+        voices["Question"].say(f", {number}")
+        await follower.has(f", {number}")
+        expected += f", {number}"
+    voices["Question"].finish()
+    ended = await follower.ended()
+    assert (ended.status, ended.content) == (MessageStatus.COMPLETE, expected)
+
+
+async def test_a_database_that_takes_no_writes_is_away_too(
+    a: Replica, b: Replica, voices: ScriptedModel, viewer: Viewer
+):
+    """A failover can leave us on a replica for a while."""
+    _, follower = await under_way(a, b, voices, viewer)
+    name = (await sql(b.database, "SELECT current_database()"))[0][0]
+    read_only = f"ALTER DATABASE {name} SET default_transaction_read_only"
+    await sql(b.database, f"{read_only} = on")
+    await a.database.engine.dispose()
+    voices["Question"].say(", two")
+    await follower.has(", two")
+    with suppress(DatabaseUnavailable):
+        await a.tick()
+    await sql(b.database, f"{read_only} = off")
+    await a.database.engine.dispose()
+    voices["Question"].finish(", three")
+    ended = await follower.ended()
+    assert (ended.status, ended.content) == (MessageStatus.COMPLETE, "One, two, three")
+
+
+# --- before a turn began --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", AWAY)
+async def test_a_send_while_it_is_away_is_unavailable_and_can_be_repeated(
+    proxied: tuple[Proxy, str],
+    b: Replica,
+    voices: ScriptedModel,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    how: str,
+):
+    def model(_: Settings) -> ScriptedModel:
+        return voices
+
+    proxy, url = proxied
+    monkeypatch.setattr("graphql_api.app._model", model)
+    database = Database(parse_url(url))
+    async with open_parley(settings, database) as parley:
+        alice, input = parley.person(), {"content": "Question", "messageId": str(uuid4())}
+        go_away(proxy, how)
+        answer = await parley.http.post(
+            "/graphql",
+            json={"query": SEND, "variables": {"input": input}},
+            headers={"X-Session-ID": alice.key},
+        )
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        [error] = answer.json()["errors"]
+        assert error["extensions"]["code"] == "UNAVAILABLE"
+        assert not await _rows_of(b, alice.viewer)
+        proxy.restore()
+        voices["Question"].finish("Here.")
+        sent = (await alice.ask(SEND, input=input))["sendMessage"]
+        assert sent["reply"]["content"] == "Here."
+        assert sent["session"]["messageCount"] == 2
+    await database.close()
+
+
+@pytest.mark.parametrize("point", ["INSERT INTO users", "INSERT INTO audit_logs"])
+async def test_a_beginning_that_is_cut_off_is_not_half_done(
+    a: Replica, b: Replica, proxy: Proxy, voices: ScriptedModel, viewer: Viewer, point: str
+):
+    def cut(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(point):
+            proxy.cut()
+
+    id, engine = str(uuid4()), a.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", cut)
+    with pytest.raises(DatabaseUnavailable):
+        await a.send(viewer, message_id=id)
+    event.remove(engine, "before_cursor_execute", cut)
+    assert not await _rows_of(b, viewer)
+    assert not a.running._runs
+    proxy.restore()
+    voices["Question"].finish("Here.")
+    sent = await a.send(viewer, message_id=id)
+    assert (await a.replies.ended(viewer, sent.reply)).content == "Here."
+
+
+async def test_a_beginning_whose_commit_was_not_heard_of_is_never_begun_twice(
+    a: Replica, b: Replica, proxy: Proxy, voices: ScriptedModel, viewer: Viewer
+):
+    """The turn stands with nobody to write it: its lease tells, and the retry joins it."""
+
+    def cut(_connection: Any) -> None:
+        asyncio.get_running_loop().call_soon(proxy.cut)
+
+    id, engine = str(uuid4()), a.database.engine.sync_engine
+    event.listen(engine, "commit", cut)
+    with suppress(DatabaseUnavailable):
+        await a.send(viewer, message_id=id)
+    event.remove(engine, "commit", cut)
+    proxy.restore()
+    voices["Question"].finish("Here.")
+    again = await b.send(viewer, message_id=id)
+    await expire_lease(b.database, again.reply)
+    ended = await b.follow(viewer, again.reply.id).ended()
+    assert ended.status in (MessageStatus.INTERRUPTED, MessageStatus.COMPLETE)
+    assert await _rows_of(b, viewer) == 2
+
+
+async def _rows_of(where: Replica, viewer: Viewer) -> int:
+    query = """SELECT (SELECT count(*) FROM chat_messages WHERE user_id = :viewer)
+        + (SELECT count(*) FROM chat_sessions WHERE user_id = :viewer) * 100
+        + (SELECT count(*) FROM users WHERE id = :viewer) * 1000"""
+    count = (await sql(where.database, query, viewer=viewer.user_id))[0][0]
+    return count - 1100 if count >= 1100 else count
+
+
+async def test_reads_while_it_is_away_are_unavailable(
+    a: Replica, proxy: Proxy, voices: ScriptedModel, viewer: Viewer
+):
+    sent = await a.send(viewer)
+    proxy.cut()
+    with pytest.raises(DatabaseUnavailable):
+        await messages.message(viewer, a.database, sent.reply.id)
+    with pytest.raises(DatabaseUnavailable):
+        await a.follow(viewer, sent.reply.id).all()
+    proxy.restore()
+    assert await messages.message(viewer, a.database, sent.reply.id)
