@@ -11,6 +11,8 @@ from graphql_api.services import Services
 from resolvers.errors import Unauthenticated
 from resolvers.loaders import Loaders
 
+EXPIRED = "What says who you are has expired. Send it anew."
+
 
 class Context(BaseContext):
     """One HTTP request or one WebSocket.
@@ -31,11 +33,14 @@ class Context(BaseContext):
 
     @property
     def viewer(self) -> Viewer:
-        """The one who asks. Raises `Unauthenticated` where nobody said who they are."""
+        """The one who asks. Raises `Unauthenticated` where nobody said so, or it has expired."""
         if self._viewer is None:
             raise Unauthenticated(
                 "Say who you are: send a random UUID of your own as X-Session-ID."
             )
+        seconds_left = self._viewer.seconds_left
+        if seconds_left is not None and seconds_left <= 0:
+            raise Unauthenticated(EXPIRED)
         return self._viewer
 
     @property

@@ -1,19 +1,22 @@
 """The Subscription type: replies as they are written, documents as they are read."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import strawberry
 from starlette.requests import Request
 
-from graphql_api.context import Context, Info
+from graphql_api.context import EXPIRED, Context, Info
 from graphql_api.inputs import SendMessageInput
 from graphql_api.mutations import message_of
 from graphql_api.types.documents import Document
 from graphql_api.types.replies import ReplyEvent, shown_event
 from resolvers import events
-from resolvers.errors import BadRequest, InvalidInput, UserError
+from resolvers.errors import BadRequest, InvalidInput, Unauthenticated, UserError
+
+EventT = TypeVar("EventT")
 
 Offset = Annotated[
     int,
@@ -38,9 +41,9 @@ class Subscription:
         offset: Offset = 0,
     ) -> AsyncGenerator[ReplyEvent, None]:
         _refuse_get(info.context)
-        async with aclosing(_sent(info.context, input, offset)) as following:
+        happening = _sent(info.context, input, offset)
+        async with aclosing(_while_believed(info.context, happening)) as following:
             async for event in following:
-                info.context.forget()
                 yield shown_event(event)
 
     @strawberry.subscription(
@@ -56,9 +59,9 @@ class Subscription:
         offset: Offset = 0,
     ) -> AsyncGenerator[ReplyEvent, None]:
         replies = info.context.services.replies
-        async with aclosing(replies.follow(info.context.viewer, message_id, offset)) as following:
+        happening = replies.follow(info.context.viewer, message_id, offset)
+        async with aclosing(_while_believed(info.context, happening)) as following:
             async for event in following:
-                info.context.forget()
                 yield shown_event(event)
 
     @strawberry.subscription(
@@ -71,10 +74,30 @@ class Subscription:
         document_id: Annotated[strawberry.ID, strawberry.argument(description="Which document.")],
     ) -> AsyncGenerator[Document, None]:
         library = info.context.services.library
-        async with aclosing(library.progress(info.context.viewer, document_id)) as following:
+        rows = library.progress(info.context.viewer, document_id)
+        async with aclosing(_while_believed(info.context, rows)) as following:
             async for row in following:
-                info.context.forget()
                 yield Document.of(row)
+
+
+async def _while_believed(
+    context: Context, source: AsyncGenerator[EventT]
+) -> AsyncGenerator[EventT]:
+    """Pass events on, each with fresh loaders, until the viewer's credential expires.
+
+    Raises `Unauthenticated` then; the reply itself goes on.
+    """
+    viewer = context.viewer
+    async with aclosing(source):
+        while True:
+            try:
+                event = await asyncio.wait_for(anext(source), viewer.seconds_left)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Unauthenticated(EXPIRED) from None
+            context.forget()
+            yield event
 
 
 async def _sent(
