@@ -19,6 +19,7 @@ from resolvers.intake import FileSource
 
 POSTGRES_FOLDER = "postgres"
 WAIT_SECONDS = 0.2
+"How often a command looks whether another one is done with the data folder."
 OWN_DOCS_SECONDS = 20
 "The first start waits this long at most for its own documents to be readable."
 
@@ -40,18 +41,7 @@ async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGen
     async with AsyncExitStack() as stack:
         neighbour = None
         if settings.database_url is None or settings.qdrant_url is None:
-            folder = DataFolder(settings.data_dir, "command" if beside else "serve")
-            while True:
-                try:
-                    stack.enter_context(folder)
-                except DataFolderInUse as error:
-                    if not beside:
-                        raise
-                    if not error.serves:  # another command, which ends soon
-                        await asyncio.sleep(WAIT_SECONDS)
-                        continue
-                    neighbour = error
-                break
+            neighbour = await _take_folder(settings.data_dir, stack, beside=beside)
         if settings.database_url is not None:
             url = settings.database_url.get_secret_value()
         else:
@@ -71,6 +61,26 @@ async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGen
         )
         stack.push_async_callback(database.close)
         yield Held(database, neighbour)
+
+
+async def _take_folder(
+    path: Path, stack: AsyncExitStack, *, beside: bool
+) -> DataFolderInUse | None:
+    """Hold the data folder until the stack ends; where another command has it, wait for it.
+
+    Gives the server that has it, where we may work beside one; raises otherwise.
+    """
+    folder = DataFolder(path, "command" if beside else "serve")
+    while True:
+        try:
+            stack.enter_context(folder)
+            return None
+        except DataFolderInUse as error:
+            if not beside:
+                raise
+            if error.serves:
+                return error
+            await asyncio.sleep(WAIT_SECONDS)
 
 
 async def prepare_schema(settings: Settings, database: Database) -> None:

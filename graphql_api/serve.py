@@ -67,21 +67,19 @@ async def serve(settings: Settings) -> None:
     async with open_database(settings) as held:
         await prepare_schema(settings, held.database)
 
-        running: list[Services] = []
-
-        async def drain() -> None:
-            """Let replies end while their followers still listen, and begin no new ones."""
-            for services in running:
-                services.turns.refuse_new()
-                await services.running.close(timedelta(seconds=settings.shutdown_grace_seconds))
-
         async def on_start(services: Services) -> None:
-            running.append(services)
             _answer_knocks(services)
             if settings.database_url is None:
                 await ingest_own_docs(services)
 
         app = create_app(settings, held.database, on_start)
+
+        async def drain() -> None:
+            """Let replies end while their followers still listen, and begin no new ones."""
+            services: Services = app.state.services
+            services.turns.refuse_new()
+            await services.running.close(timedelta(seconds=settings.shutdown_grace_seconds))
+
         server = _Server(
             uvicorn.Config(
                 app,
