@@ -87,12 +87,18 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """Someone who has written something; `id` is made of realm and subject, or of a key."""
+    """Someone who has written something; `id` is made of realm and subject, or of a key.
+
+    `email_claim` and `name_claim` are what their token last said, which a new claim is compared
+    with: what they set themselves stands until their issuer says something new.
+    `claimed_by` is the user that an anonymous visitor turned out to be.
+    """
 
     __tablename__ = "users"
     __table_args__ = (
         CheckConstraint("is_anonymous = (subject IS NULL)", name="anonymous_has_no_subject"),
-        Index("ix_users_email", "email"),
+        Index("ix_users_lower_email", text("lower(email)")),
+        Index("ix_users_claimed_by", "claimed_by", postgresql_where=text("claimed_by IS NOT NULL")),
     )
 
     id: Mapped[UserId] = mapped_column(primary_key=True)
@@ -100,6 +106,8 @@ class User(Base):
     subject: Mapped[str | None]
     email: Mapped[str | None]
     name: Mapped[str | None]
+    email_claim: Mapped[str | None]
+    name_claim: Mapped[str | None]
     is_anonymous: Mapped[bool]
     claimed_by: Mapped[UserId | None] = mapped_column(ForeignKey("users.id", ondelete="SET NULL"))
     claimed_at: Mapped[datetime | None]

@@ -6,7 +6,7 @@ import, which every start would pay.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 
@@ -20,10 +20,9 @@ from db import turns
 from db.engine import Database
 from db.errors import DatabaseError
 from db.ids import new_id
-from db.viewer import Viewer
-from graphql_api.auth import viewer_from_headers
+from graphql_api.auth import Identities, token_verifier
 from graphql_api.context import Context
-from graphql_api.errors import ErrorCode
+from graphql_api.errors import ErrorCode, refusal
 from graphql_api.graphiql import STATIC, STATIC_URL
 from graphql_api.router import ParleyRouter
 from graphql_api.services import Services
@@ -36,7 +35,7 @@ from rag.ingestion import Ingestion
 from rag.ports import ChatModel, Embedder, IndexUnavailable, VectorIndex
 from rag.retrieval import Retrieval
 from resolvers.documents import Library
-from resolvers.errors import Unauthenticated
+from resolvers.errors import Unauthenticated, Unavailable
 from resolvers.intake import Intake
 from resolvers.replies import Replies
 from resolvers.runs import RunningReplies
@@ -115,21 +114,30 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
             yield
             filling.cancel()
             await asyncio.gather(filling, return_exceptions=True)
+        if tokens is not None:
+            await tokens.close()
 
     app = FastAPI(title="Parley", lifespan=lifespan, docs_url=None, redoc_url=None)
-
-    def identify(headers: Mapping[str, str]) -> Viewer | None:
-        return viewer_from_headers(headers, settings.admin_subjects)
+    tokens = token_verifier(settings)
+    identities = Identities(settings, tokens)
+    if tokens is not None and not settings.auth_audience:
+        log.warning("auth.any_audience", hint="set AUTH_AUDIENCE: tokens for others are taken too")
 
     async def context(connection: HTTPConnection) -> Context:
         # A socket says who it is in its first message.
-        viewer = identify(connection.headers) if connection.scope["type"] == "http" else None
+        is_http = connection.scope["type"] == "http"
+        viewer = await identities.viewer(connection.headers) if is_http else None
         return Context(app.state.services, viewer, request_id=str(new_id()))
 
     @app.exception_handler(Unauthenticated)
     async def refuse(_: Request, error: Unauthenticated) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
-        body = {"message": error.message, "extensions": {"code": ErrorCode.UNAUTHENTICATED.name}}
-        return JSONResponse({"errors": [body]}, status_code=401)
+        headers = {"WWW-Authenticate": "Bearer"}
+        return refusal(401, ErrorCode.UNAUTHENTICATED, error.message, headers)
+
+    @app.exception_handler(Unavailable)
+    async def put_off(_: Request, error: Unavailable) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        headers = {"Retry-After": str(error.retry_after_seconds)}
+        return refusal(503, ErrorCode.UNAVAILABLE, error.message, headers)
 
     @app.get("/health", description="Answers as soon as requests are served. No I/O.")
     async def health() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
@@ -139,7 +147,7 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
         app.mount(STATIC_URL, StaticFiles(directory=STATIC))
     router = ParleyRouter(
         context,
-        identify,
+        identities.viewer,
         graphiql=settings.graphiql,
         allowed_origins=settings.allowed_origins,
     )

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import FrameType
 from typing import Any
 
@@ -13,10 +13,12 @@ from rich.console import Console
 
 from db import migration
 from db.embedded import EmbeddedPostgresError
+from db.engine import Database
 from db.errors import DatabaseError, DatabaseUnavailable, DatabaseUrlInvalid
+from db.users import users_by_email
 from db.viewer import Viewer
 from graphql_api.app import open_services
-from graphql_api.auth import anonymous_viewer, operator, subject_viewer
+from graphql_api.auth import anonymous_viewer, known_viewer, operator, subject_viewer
 from graphql_api.data_folder import DataFolderInUse, DataFolderUnusable, knock
 from graphql_api.ingest import ReaderGone, Summary, ingest
 from graphql_api.instance import open_database, prepare_schema
@@ -87,17 +89,29 @@ def migrate_command() -> None:
     metavar="S",
     help="Only for the user whom tokens call S (of AUTH_REALM, by default AUTH_ISSUER).",
 )
-def ingest_command(places: tuple[str, ...], anonymous_key: str | None, subject: str | None) -> None:
+@click.option(
+    "--email", metavar="E", help="Only for the user with this address, who has used Parley before."
+)
+def ingest_command(
+    places: tuple[str, ...], anonymous_key: str | None, subject: str | None, email: str | None
+) -> None:
     """Add documents and wait until they can be searched.
 
     Markdown, plain text, HTML, PDF and DOCX; folders are walked. Shared by all users unless
     an owner is named. What is there already is left alone. Exit code 1 when any failed.
     """
     settings = load_settings()
-    viewer = _owner(settings, anonymous_key, subject)
-    shared = anonymous_key is None and subject is None
+    named = [each for each in (anonymous_key, subject, email) if each is not None]
+    if len(named) > 1:
+        raise click.UsageError("Give one of --anonymous-key, --subject and --email, not more.")
+
+    async def owner(database: Database) -> Viewer:
+        if email is not None:
+            return await _user_with(email, database)
+        return _owner(settings, anonymous_key, subject)
+
     console = Console()
-    summary = _run(_ingest(settings, places, viewer, shared=shared, console=console))
+    summary = _run(_ingest(settings, places, owner, shared=not named, console=console))
     summary.print(console)
     sys.exit(1 if summary.failed else 0)
 
@@ -122,13 +136,14 @@ async def _migrate(settings: Settings) -> None:
 async def _ingest(
     settings: Settings,
     places: tuple[str, ...],
-    viewer: Viewer,
+    owner: Callable[[Database], Awaitable[Viewer]],
     *,
     shared: bool,
     console: Console,
 ) -> Summary:
     async with open_database(settings, beside=True) as held:
         await prepare_schema(settings, held.database)
+        viewer = await owner(held.database)
         if held.neighbour is None:
             async with open_services(settings, held.database) as services:
                 await services.ingestion.take_up_unfinished()
@@ -163,8 +178,6 @@ async def _ingest(
 
 
 def _owner(settings: Settings, anonymous_key: str | None, subject: str | None) -> Viewer:
-    if anonymous_key is not None and subject is not None:
-        raise click.UsageError("Give either --anonymous-key or --subject, not both.")
     if anonymous_key is not None:
         return anonymous_viewer(anonymous_key)
     if subject is not None:
@@ -172,6 +185,17 @@ def _owner(settings: Settings, anonymous_key: str | None, subject: str | None) -
             raise SettingsInvalid("AUTH_REALM: it (or AUTH_ISSUER) says whose subject that is")
         return subject_viewer(settings.realm, subject)
     return operator()
+
+
+async def _user_with(email: str, database: Database) -> Viewer:
+    """Find the one user with an address. Raises `click.UsageError` for none, or several."""
+    match await users_by_email(database, email):
+        case [user]:
+            return known_viewer(user)
+        case []:
+            raise click.UsageError(f"No user has the address {email}.")
+        case several:
+            raise click.UsageError(f"{len(several)} users have the address {email}.")
 
 
 def _run(work: Coroutine[Any, Any, Any]) -> Any:

@@ -36,7 +36,8 @@ class Context(BaseContext):
         """The one who asks. Raises `Unauthenticated` where nobody said so, or it has expired."""
         if self._viewer is None:
             raise Unauthenticated(
-                "Say who you are: send a random UUID of your own as X-Session-ID."
+                "Say who you are: send a bearer token, or a random UUID of your own as"
+                " X-Session-ID."
             )
         seconds_left = self._viewer.seconds_left
         if seconds_left is not None and seconds_left <= 0:

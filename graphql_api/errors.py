@@ -4,14 +4,14 @@ What a client can act on keeps its message. All else is logged under its request
 answered with that id alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from strawberry.schema.exception_handlers import ExceptionHandler
 from strawberry.types.execution import ExecutionContext
 
@@ -110,6 +110,14 @@ def show(failures: Sequence[GraphQLError], execution: ExecutionContext | None) -
             )
             failure.message = "Something went wrong on our side."
             failure.extensions["requestId"] = request_id
+
+
+def refusal(
+    status: int, code: ErrorCode, message: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
+    """Answer a request that no operation of is executed."""
+    error = {"message": message, "extensions": {"code": code.value}}
+    return JSONResponse({"errors": [error]}, status, headers)
 
 
 def _answer_unavailable(execution: ExecutionContext | None) -> None:

@@ -36,7 +36,7 @@ CONNECTION_INIT_SECONDS = 10
 "How long a new socket may stay silent."
 OPERATIONS_PER_SOCKET = 100
 
-Identify = Callable[[Mapping[str, str]], Viewer | None]
+Identify = Callable[[Mapping[str, str]], Awaitable[Viewer | None]]
 
 
 class ParleyRouter(GraphQLRouter[Context, None]):
@@ -77,7 +77,7 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         connection = cast("HTTPConnection", context.request)
         headers = headers_of(context.connection_params) or connection.headers
         try:
-            context.identify(self._identify(headers))
+            context.identify(await self._identify(headers))
         except Unauthenticated as error:
             raise ConnectionRejectionError from error
         return UNSET

@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import (
     AliasChoices,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -13,12 +14,22 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
 class SettingsInvalid(Exception):
     """A setting can't be used; the message is one line that says which and why."""
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return frozenset(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+CommaSeparated = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
 
 
 class Settings(BaseSettings):
@@ -63,16 +74,32 @@ class Settings(BaseSettings):
         description="The embedding model; with `OPENAI_API_KEY` and no `OPENAI_BASE_URL`,"
         " `text-embedding-3-small`.",
     )
+    auth_jwks_url: str | None = Field(
+        None, description="Where the issuer of tokens publishes its keys; turns bearer tokens on."
+    )
     auth_issuer: str | None = Field(
-        None, description="The issuer of tokens; `parley ingest --subject` needs it or the realm."
+        None, description="The `iss` of tokens, to the letter; needed with `AUTH_JWKS_URL`."
+    )
+    auth_audience: CommaSeparated = Field(
+        frozenset(),
+        description="The `aud` that tokens must have, or several, separated by commas; without"
+        " it, those made for others are taken too.",
     )
     auth_realm: str | None = Field(
         None, description="What user ids are made of, besides the subject; by default the issuer."
     )
-    admin_subjects: Annotated[frozenset[str], NoDecode] = Field(
+    auth_admin_claim: str | None = Field(
+        None, description="`name=value` of a claim that makes administrators, such as `role=admin`."
+    )
+    admin_subjects: CommaSeparated = Field(
         frozenset(),
-        description="Who may share documents with everyone: anonymous keys (or, of tokens,"
-        " subjects), separated by commas.",
+        description="Who may share documents with everyone, separated by commas: subjects of"
+        " tokens, or anonymous keys where no tokens are taken.",
+    )
+    allow_anonymous: bool | None = Field(
+        None,
+        description="Let visitors in by a key of their own (`X-Session-ID`); by default, if no"
+        " tokens are taken.",
     )
     history_budget_tokens: PositiveInt = Field(
         6_000, description="How much of a session the model is given to read."
@@ -92,23 +119,51 @@ class Settings(BaseSettings):
     fetch_timeout_seconds: PositiveFloat = Field(
         30, description="How long fetching a document's URL may take."
     )
-    allowed_origins: Annotated[frozenset[str], NoDecode] = Field(
+    allowed_origins: CommaSeparated = Field(
         frozenset(),
-        description="Other origins whose pages may open a WebSocket, separated by commas; `*`"
-        " for any.",
+        description="Other origins whose pages may use the API, separated by commas; `*` for any.",
     )
     graphiql: bool = Field(True, description="Serve GraphiQL to browsers at `/graphql`.")
 
-    @field_validator("admin_subjects", "allowed_origins", mode="before")
+    @field_validator("auth_jwks_url")
     @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return frozenset(part.strip() for part in value.split(",") if part.strip())
+    def _is_web_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://")):
+            raise ValueError("it is no web address")
         return value
+
+    @field_validator("auth_realm")
+    @classmethod
+    def _is_no_other_realm(cls, value: str | None) -> str | None:
+        if value is not None and (value == "anonymous" or "\n" in value):
+            raise ValueError("it would mix tokens' users with others")
+        return value
+
+    @field_validator("auth_admin_claim")
+    @classmethod
+    def _names_a_value(cls, value: str | None) -> str | None:
+        if value is not None and not all(value.partition("=")):
+            raise ValueError("it must be of the form name=value")
+        return value
+
+    @model_validator(mode="after")
+    def _says_whose_tokens(self) -> Self:
+        if self.auth_jwks_url is not None and self.auth_issuer is None:
+            raise ValueError("AUTH_ISSUER: AUTH_JWKS_URL needs it, to know whose tokens to take")
+        return self
 
     @property
     def realm(self) -> str | None:
         return self.auth_realm or self.auth_issuer
+
+    @property
+    def allows_anonymous(self) -> bool:
+        return self.auth_jwks_url is None if self.allow_anonymous is None else self.allow_anonymous
+
+    @property
+    def admin_claim(self) -> tuple[str, str] | None:
+        name, _, value = (self.auth_admin_claim or "").partition("=")
+        return (name, value) if name else None
 
     @property
     def lease(self) -> timedelta:
@@ -121,5 +176,6 @@ def load_settings() -> Settings:
         return Settings()  # pyright: ignore[reportCallIssue] - it reads the environment
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).upper() if first["loc"] else "a setting"
-        raise SettingsInvalid(f"{name}: {first['msg']}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        name = f"{first['loc'][0]}: ".upper() if first["loc"] else ""
+        raise SettingsInvalid(f"{name}{message}") from None

@@ -17,6 +17,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
 
 from graphql_api.auth import SESSION_HEADER
 from graphql_api.context import Context
+from resolvers.errors import Unavailable
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -32,7 +33,10 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
         if message.get("payload", {}) is None:
             message = ConnectionInitMessage(type="connection_init")
-        await super().handle_connection_init(message)
+        try:
+            await super().handle_connection_init(message)
+        except Unavailable:  # who it is can't be found out now: clients try again after this code
+            await self.websocket.close(code=1013, reason="Try Again Later")
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:

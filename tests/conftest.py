@@ -23,6 +23,7 @@ from db.embedded import EmbeddedPostgres
 from db.engine import Database
 from db.urls import parse_url
 from graphql_api.settings import Settings
+from tests.issuer import Issuer, issuing
 from tests.openai_server import OpenAIServer, openai_server
 from tests.people import Parley, Person, open_parley
 
@@ -120,6 +121,13 @@ async def model() -> AsyncGenerator[OpenAIServer]:
     """A server that speaks OpenAI's API. A module's own `settings` may name its `url`."""
     async with openai_server() as server:
         yield server
+
+
+@pytest.fixture
+async def issuer() -> AsyncGenerator[Issuer]:
+    """An issuer of tokens. A module's own `settings` may take its `settings`."""
+    async with issuing() as issuer:
+        yield issuer
 
 
 @pytest.fixture

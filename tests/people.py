@@ -20,10 +20,18 @@ from graphql_api.settings import Settings
 
 @dataclass(frozen=True)
 class Person:
-    """Someone with a key. `ask` gives `data`, and fails where there are errors."""
+    """Someone with a key, or a token. `ask` gives `data`, and fails where there are errors."""
 
     http: httpx2.AsyncClient
     key: str = field(default_factory=lambda: str(uuid4()))
+    token: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What says who it is."""
+        if self.token is not None:
+            return {"Authorization": f"Bearer {self.token}"}
+        return {"X-Session-ID": self.key}
 
     @property
     def viewer(self) -> Viewer:
@@ -40,7 +48,7 @@ class Person:
             # In ASCII, so that half a surrogate pair can be sent too.
             content=json.dumps({"query": query, "variables": variables}),
             headers={
-                "X-Session-ID": self.key,
+                **self.headers,
                 "Content-Type": "application/json",
                 "Accept": accept,
             },
@@ -68,7 +76,7 @@ class Person:
                 "map": json.dumps({"0": [f"variables.{path}"]}),
             },
             files={"0": upload},
-            headers={"X-Session-ID": self.key},
+            headers=self.headers,
         )
         assert answer.status_code == 200, answer.text
         assert "errors" not in answer.json(), answer.text
@@ -90,6 +98,9 @@ class Parley:
 
     def person(self) -> Person:
         return Person(self.http)
+
+    def bearer(self, token: str) -> Person:
+        return Person(self.http, token=token)
 
     async def documents_read(self) -> None:
         """Wait until every document that was taken up is READY or FAILED."""
