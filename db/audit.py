@@ -1,19 +1,74 @@
-"""The audit log: what was changed, written in the transaction that changes it."""
+"""The audit log: what was changed, written in the transaction that changes it.
 
-from typing import Any, Literal
+An entry is never updated, and stays with who made the change: a user who has claimed an
+anonymous visitor reads that visitor's entries too.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import insert
+from sqlalchemy import Integer, Uuid, bindparam, cast, func, insert, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
-from db.engine import Transaction
-from db.ids import new_id
-from db.models import AuditLog
+from db.engine import AnySelect, Database, Reader, Transaction, many
+from db.ids import UserId, new_id
+from db.models import AuditLog, User
+from db.pages import Page, Slice, keyset, page
 from db.viewer import Viewer
 
-Action = Literal["create", "update", "delete", "clear", "send"]
-Entity = Literal["user", "session", "message", "document"]
+
+class Action(StrEnum):
+    """What was done."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    DELETE = "delete"
+    CLEAR = "clear"
+    SEND = "send"
+    CLAIM = "claim"
+
+
+class Entity(StrEnum):
+    """What it was done to."""
+
+    USER = "user"
+    SESSION = "session"
+    MESSAGE = "message"
+    DOCUMENT = "document"
+
+
+class AuditRow(NamedTuple):
+    """An entry, as it is read."""
+
+    id: UUID
+    action: str
+    entity: str
+    entity_id: UUID
+    detail: dict[str, Any]
+    request_id: str | None
+    created_at: datetime
+
 
 _WRITE = insert(AuditLog)
+_VIEWER = bindparam("viewer", type_=Uuid())
+_CLAIMED = select(User.id).where(User.claimed_by == _VIEWER).scalar_subquery()
+# An array, and no join: so that it is a condition on the index.
+_READABLE = AuditLog.user_id == func.any(
+    func.array_append(func.array(_CLAIMED, type_=ARRAY(Uuid())), _VIEWER)
+)
+_OF_VIEWER: AnySelect = select(*(AuditLog.__table__.c[name] for name in AuditRow._fields)).where(
+    _READABLE
+)
+_COUNT = select(func.count()).select_from(AuditLog).where(_READABLE)
+_CLAIMED_SESSIONS = select(
+    func.coalesce(func.sum(cast(AuditLog.detail["session_count"].astext, Integer())), 0)
+).where(
+    AuditLog.user_id == _VIEWER,
+    AuditLog.action == Action.CLAIM.value,
+    AuditLog.entity_id == bindparam("visitor"),
+)
 
 
 async def record(
@@ -38,3 +93,21 @@ async def record(
             "request_id": request_id,
         },
     )
+
+
+async def audit_page(viewer: Viewer, database: Database, wanted: Slice) -> Page[AuditRow]:
+    """Give a page of what the viewer has changed, the last first. Key: `id`."""
+    statement = keyset(_OF_VIEWER, (AuditLog.id.expression,), wanted, descending=True)
+    values = {"viewer": viewer.user_id, **wanted.values}
+    return page(await many(database, AuditRow, statement, values), wanted)
+
+
+async def audit_count(viewer: Viewer, reader: Reader) -> int:
+    """Count what the viewer has changed."""
+    return (await reader.rows(_COUNT, {"viewer": viewer.user_id}))[0][0]
+
+
+async def claimed_sessions(viewer: Viewer, reader: Reader, visitor: UserId) -> int:
+    """Count the sessions that the viewer got by claiming a visitor."""
+    values = {"viewer": viewer.user_id, "visitor": visitor}
+    return (await reader.rows(_CLAIMED_SESSIONS, values))[0][0]

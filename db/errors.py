@@ -2,6 +2,7 @@
 
 DatabaseError
 ├── DatabaseUnavailable    it can't be reached, or broke off: try again
+│   └── CommitUnknown      it broke off in a commit: nobody knows whether it was done
 ├── DataRefused            it can't hold a value, such as a NUL in a text
 ├── DatabaseUrlInvalid     the URL can't work, and the message says why (never the password)
 └── SchemaMismatch         the schema is not the one this release was written for
@@ -14,6 +15,10 @@ class DatabaseError(Exception):
 
 class DatabaseUnavailable(DatabaseError):
     """The database can't be reached at the moment."""
+
+
+class CommitUnknown(DatabaseUnavailable):
+    """The connection broke in a commit, which may have been done or not."""
 
 
 class DataRefused(DatabaseError):

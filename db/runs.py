@@ -116,34 +116,45 @@ _TICK = (
 
 
 class RunRow(NamedTuple):
-    """A run's row: how much text it holds, and whether its lease has run out."""
+    """A run's row: whose it is now, how much text it holds, and whether its lease has run out."""
 
     run_id: RunId
+    user_id: UserId
+    id: MessageId
     content_length: int
     is_expired: bool
 
 
 class ProgressRow(NamedTuple):
-    """How far a reply is, and what follows what its reader has; `searches` null: no more."""
+    """How far a reply is, and what follows what its reader has; `searches` null: no more.
 
-    user_id: UserId
-    id: MessageId
+    `number` is its place among those asked for. `run_id` is null once it has ended.
+    """
+
+    number: int
+    run_id: RunId | None
     status: str
     text: str
     searches: list[dict[str, Any]] | None
 
 
 _FIND_RUNS = select(
-    ChatMessage.run_id, ChatMessage.content_length, EXPIRED.label("is_expired")
+    ChatMessage.run_id,
+    ChatMessage.user_id,
+    ChatMessage.id,
+    ChatMessage.content_length,
+    EXPIRED.label("is_expired"),
 ).where(ChatMessage.run_id == func.any(bindparam("runs", type_=ARRAY(Uuid()))), STREAMING)
 _ASKED = (
     func.unnest(
+        bindparam("numbers", type_=ARRAY(Integer())),
         bindparam("user_ids", type_=ARRAY(Uuid())),
         bindparam("ids", type_=ARRAY(Uuid())),
         bindparam("chars", type_=ARRAY(Integer())),
         bindparam("searches", type_=ARRAY(Integer())),
     )
     .table_valued(
+        column("number", Integer()),
         column("user_id", Uuid()),
         column("id", Uuid()),
         column("chars", Integer()),
@@ -152,8 +163,8 @@ _ASKED = (
     .render_derived(name="asked")
 )
 _PROGRESS = select(
-    ChatMessage.user_id,
-    ChatMessage.id,
+    _ASKED.c.number,
+    ChatMessage.run_id,
     STATUS,
     func.substr(ChatMessage.content, _ASKED.c.chars + 1),
     case((func.jsonb_array_length(ChatMessage.searches) > _ASKED.c.searches, ChatMessage.searches)),
@@ -194,9 +205,13 @@ async def find_runs(reader: Reader, run_ids: list[RunId]) -> list[RunRow]:
 
 async def progress(
     reader: Reader, asked: Sequence[tuple[UserId, MessageId, int, int]]
-) -> list[ProgressRow]:
-    """Read on in many replies by one statement, after so many characters and searches of each."""
+) -> dict[int, ProgressRow]:
+    """Read on in many replies by one statement, after so many characters and searches of each.
+
+    Gives what was found by its place among those asked for.
+    """
     names = ("user_ids", "ids", "chars", "searches")
     columns = zip(*asked, strict=True)
     values = {name: list(values) for name, values in zip(names, columns, strict=True)}
-    return await many(reader, ProgressRow, _PROGRESS, values)
+    found = await many(reader, ProgressRow, _PROGRESS, {"numbers": [*range(len(asked))], **values})
+    return {row.number: row for row in found}

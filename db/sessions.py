@@ -32,11 +32,13 @@ class SessionRow(NamedTuple):
 _COLUMNS = [ChatSession.__table__.c[name] for name in SessionRow._fields]
 _OWN = ChatSession.user_id == bindparam("viewer")
 _NAMED = ChatSession.id == bindparam("session")
+_KEYED = ChatSession.session_id == bindparam("client_key")
 
 _OF_VIEWER = select(*_COLUMNS).where(_OWN)
 _BY_IDS = _OF_VIEWER.where(
     ChatSession.id == func.any(bindparam("sessions", type_=ARRAY(ChatSession.id.type)))
 )
+_BY_KEY = _OF_VIEWER.where(_KEYED)
 _COUNT = select(func.count()).select_from(ChatSession).where(_OWN)
 _MAKE = insert(ChatSession).on_conflict_do_nothing().returning(*_COLUMNS)
 _RETITLE = (
@@ -45,9 +47,9 @@ _RETITLE = (
     .values(title=bindparam("new_title"), updated_at=func.now())
     .returning(*_COLUMNS)
 )
-_CLAIM = (
+_GROW = (
     update(ChatSession)
-    .where(_OWN, _NAMED)
+    .where(_OWN)
     .values(
         title=func.coalesce(
             ChatSession.title, bindparam("new_title", type_=ChatSession.title.type)
@@ -58,6 +60,8 @@ _CLAIM = (
     )
     .returning(*_COLUMNS)
 )
+_CLAIM = _GROW.where(_NAMED)
+_CLAIM_KEYED = _GROW.where(_KEYED)
 _LOCK = select(*_COLUMNS).where(_OWN, _NAMED).with_for_update(key_share=True)
 _SHRINK = (
     update(ChatSession)
@@ -79,6 +83,11 @@ async def sessions_by_id(
 async def session(viewer: Viewer, reader: Reader, id: SessionId) -> SessionRow | None:
     """Give one session of the viewer's."""
     return (await sessions_by_id(viewer, reader, [id])).get(id)
+
+
+async def session_by_key(viewer: Viewer, reader: Reader, key: str) -> SessionRow | None:
+    """Give the viewer's session that their client calls by this key."""
+    return await one(reader, SessionRow, _BY_KEY, {"viewer": viewer.user_id, "client_key": key})
 
 
 async def sessions_page(viewer: Viewer, database: Database, wanted: Slice) -> Page[SessionRow]:
@@ -128,6 +137,14 @@ async def claim_session(
     """
     values = {"viewer": viewer.user_id, "session": id, "added": adding, "new_title": title}
     return await one(transaction, SessionRow, _CLAIM, values)
+
+
+async def claim_keyed_session(
+    viewer: Viewer, transaction: Transaction, key: str, *, adding: int, title: str
+) -> SessionRow | None:
+    """`claim_session`, for the session that the viewer's client calls by this key."""
+    values = {"viewer": viewer.user_id, "client_key": key, "added": adding, "new_title": title}
+    return await one(transaction, SessionRow, _CLAIM_KEYED, values)
 
 
 async def lock_session(

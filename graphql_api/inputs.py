@@ -120,6 +120,13 @@ class DeleteDocumentInput:
     id: strawberry.ID = strawberry.field(description="Which document.")
 
 
+@strawberry.input(description="The anonymous visitor that the viewer was before signing in.")
+class ClaimAnonymousUserInput:
+    anonymous_key: str = strawberry.field(
+        description="What was sent as X-Session-ID then. Knowing it is what proves the claim."
+    )
+
+
 @strawberry.input(description="What to change of the viewer's profile; what is left out stays.")
 class UpdateProfileInput:
     name: str | None = strawberry.field(default=None, description="Their name.")

@@ -6,11 +6,13 @@ import strawberry
 from starlette.datastructures import UploadFile
 
 from graphql_api import inputs, results
+from graphql_api.auth import claimed_visitor
 from graphql_api.context import Context, Info
 from graphql_api.types.chat import ChatMessage, ChatSession
 from graphql_api.types.documents import Document, Visibility
 from graphql_api.types.users import User
 from resolvers import messages, sessions, users
+from resolvers.claims import claim_anonymous_user
 from resolvers.errors import InvalidInput
 from resolvers.intake import FileSource, Source, TextSource, UrlSource
 from resolvers.turns import IfBusy, NewMessage
@@ -174,6 +176,25 @@ class Mutation:
             request_id=context.request_id,
         )
         return results.UpdateProfileSuccess(user=User.of(row))
+
+    @strawberry.mutation(
+        description="Moves everything that an anonymous visitor made to the signed-in viewer, in"
+        " one transaction. A reply that is being written goes on."
+    )
+    async def claim_anonymous_user(
+        self, info: Info, input: Given[inputs.ClaimAnonymousUserInput]
+    ) -> results.ClaimAnonymousUserResult:
+        context = _acting(info)
+        claimed = await claim_anonymous_user(
+            context.viewer,
+            context.database,
+            context.services.library,
+            visitor=claimed_visitor(input.anonymous_key),
+            request_id=context.request_id,
+        )
+        return results.ClaimAnonymousUserSuccess(
+            user=User.of(claimed.user), session_count=claimed.session_count
+        )
 
 
 def _acting(info: Info) -> Context:

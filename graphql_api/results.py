@@ -76,6 +76,15 @@ class UpdateProfileSuccess:
     user: User = strawberry.field(description="The viewer as they are now.")
 
 
+@strawberry.type(description="What the visitor made is the viewer's now.")
+class ClaimAnonymousUserSuccess:
+    user: User = strawberry.field(description="The viewer.")
+    session_count: int = strawberry.field(
+        description="How many of their conversations were the visitor's; claiming again does not"
+        " change it, unless the visitor has made more."
+    )
+
+
 CreateSessionResult = Annotated[
     CreateSessionSuccess | InvalidInput | IdConflict,
     strawberry.union("CreateSessionResult", description="How making a conversation went."),
@@ -119,4 +128,8 @@ DeleteDocumentResult = Annotated[
 UpdateProfileResult = Annotated[
     UpdateProfileSuccess | InvalidInput,
     strawberry.union("UpdateProfileResult", description="How changing the profile went."),
+]
+ClaimAnonymousUserResult = Annotated[
+    ClaimAnonymousUserSuccess | NotFound | InvalidInput,
+    strawberry.union("ClaimAnonymousUserResult", description="How claiming a visitor went."),
 ]

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from db.audit import AuditRow
 from db.documents import DocumentRow
 from db.messages import MessageRow
 from db.pages import Key, Slice
@@ -88,6 +89,7 @@ def _read(part: KeyPart, value: Any) -> datetime | int | UUID:
 SESSIONS = CursorFormat(b"s", (datetime, UUID))
 MESSAGES = CursorFormat(b"m", (int,))
 DOCUMENTS = CursorFormat(b"d", (UUID,))
+AUDIT = CursorFormat(b"a", (UUID,))
 
 
 def session_cursor(row: SessionRow) -> str:
@@ -100,6 +102,10 @@ def message_cursor(row: MessageRow) -> str:
 
 def document_cursor(row: DocumentRow) -> str:
     return DOCUMENTS.cursor(row.id)
+
+
+def audit_cursor(row: AuditRow) -> str:
+    return AUDIT.cursor(row.id)
 
 
 def slice_of(asked: PageArguments, cursors: CursorFormat) -> Slice:

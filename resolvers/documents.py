@@ -1,14 +1,16 @@
 """The library: documents that are found, changed and deleted. `intake` takes them in."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import contextmanager
 
 import structlog
 
 from db import audit, documents, users
+from db.audit import Action, Entity
 from db.documents import DocumentFilter, DocumentRow, DuplicateDocument
 from db.engine import Database
-from db.ids import DocumentId
+from db.ids import DocumentId, UserId
 from db.models import IngestionStatus
 from db.pages import Page
 from db.viewer import Viewer
@@ -106,12 +108,12 @@ class Library:
                 given = {"title": title, "visibility": shared}
                 detail = {"fields": [name for name, value in given.items() if value is not None]}
                 await audit.record(
-                    viewer, transaction, "update", "document", row.id, detail, request_id
+                    viewer, transaction, Action.UPDATE, Entity.DOCUMENT, row.id, detail, request_id
                 )
         except DuplicateDocument:
             raise InvalidInput("The same document is there already.", "visibility") from None
         if shared is not None:
-            await self._follow(row)
+            await self.follow_moved([row.id], row.owner_id)
         return row
 
     async def delete(self, viewer: Viewer, *, id: str, request_id: str) -> DocumentId:
@@ -121,20 +123,35 @@ class Library:
             if not await documents.delete_document(viewer, transaction, document_id):
                 raise NotFound
             await audit.record(
-                viewer, transaction, "delete", "document", document_id, request_id=request_id
+                viewer,
+                transaction,
+                Action.DELETE,
+                Entity.DOCUMENT,
+                document_id,
+                request_id=request_id,
             )
-        try:
-            await self._index.remove(document_id)
-        except IndexUnavailable as error:
-            log.warning("index.behind", document_id=str(document_id), reason=str(error))
+        await self.forget([document_id])
         return document_id
 
-    async def _follow(self, row: DocumentRow) -> None:
-        """Tell the index who may find a document now; should it be away, the next start does."""
-        try:
-            await self._index.set_owner(row.id, row.owner_id)
-        except IndexUnavailable as error:
-            log.warning("index.behind", document_id=str(row.id), reason=str(error))
+    async def follow_moved(self, ids: Sequence[DocumentId], owner_id: UserId | None) -> None:
+        """Tell the index who may find documents now; should it be away, the next start does."""
+        with _index_may_be_away(ids):
+            for id in ids:
+                await self._index.set_owner(id, owner_id)
+
+    async def forget(self, ids: Sequence[DocumentId]) -> None:
+        """Tell the index that documents are gone; should it be away, the next start does."""
+        with _index_may_be_away(ids):
+            for id in ids:
+                await self._index.remove(id)
+
+
+@contextmanager
+def _index_may_be_away(ids: Sequence[DocumentId]) -> Generator[None]:
+    try:
+        yield
+    except IndexUnavailable as error:
+        log.warning("index.behind", document_ids=[str(id) for id in ids], reason=str(error))
 
 
 def _known(id: str) -> DocumentId:

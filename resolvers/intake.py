@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from db import audit, documents, users
+from db.audit import Action, Entity
 from db.documents import DocumentRow, NewDocument
 from db.engine import Database
 from db.ids import DocumentId
@@ -83,7 +84,7 @@ class Intake:
             if is_new:
                 detail = {"checksum": row.checksum, "shared": shared}
                 await audit.record(
-                    viewer, transaction, "create", "document", row.id, detail, request_id
+                    viewer, transaction, Action.CREATE, Entity.DOCUMENT, row.id, detail, request_id
                 )
         if is_new:
             self._take_up(row.id)

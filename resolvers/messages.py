@@ -1,12 +1,28 @@
 """Messages: a session's history, and deleting one of it."""
 
 from db import audit, messages, sessions
+from db.audit import Action, Entity
 from db.engine import Database
-from db.ids import MessageId
+from db.ids import MessageId, SessionId
+from db.messages import MessageRow
+from db.pages import Page
 from db.viewer import Viewer
+from resolvers.cursors import MESSAGES, PageArguments, slice_of
 from resolvers.errors import NotFound
-from resolvers.inputs import parse_id
+from resolvers.inputs import check_filter, parse_id
 from resolvers.replies import Replies
+
+
+async def history_page(
+    viewer: Viewer, database: Database, id: SessionId, asked: PageArguments, chapter: str | None
+) -> Page[MessageRow]:
+    """Give a page of a session's messages in reading order. Raises `BadRequest`.
+
+    A session that is not the viewer's has an empty one.
+    """
+    check_filter(chapter, "chapter")
+    wanted = slice_of(asked, MESSAGES)
+    return (await messages.message_pages(viewer, database, [id], wanted, chapter))[id]
 
 
 async def delete_message(
@@ -23,5 +39,7 @@ async def delete_message(
         if not await messages.delete_message(viewer, transaction, row.id):
             raise NotFound
         await sessions.shrink_session(viewer, transaction, row.session_id, removed=1)
-        await audit.record(viewer, transaction, "delete", "message", row.id, request_id=request_id)
+        await audit.record(
+            viewer, transaction, Action.DELETE, Entity.MESSAGE, row.id, request_id=request_id
+        )
     return row.id

@@ -21,6 +21,7 @@ from db.errors import DatabaseUnavailable, DataRefused
 from db.ids import MessageId, RunId, UserId
 from db.messages import INTERRUPTED_ERROR, MessageRow
 from db.models import MessageStatus
+from db.runs import RunRow
 from rag.agent import AgentEvent, Completed, well_formed
 from rag.agent import Delta as AgentDelta
 from rag.agent import Searched as AgentSearched
@@ -66,6 +67,10 @@ class Run:
     @property
     def is_ticking(self) -> bool:
         return not self._is_ending
+
+    @property
+    def key(self) -> tuple[UserId, MessageId]:
+        return self.user_id, self.reply.id
 
     def stop(self, status: MessageStatus, error: dict[str, Any] | None = None) -> None:
         """End it early, unless it is ending already."""
@@ -166,7 +171,7 @@ class RunningReplies:
         """Begin to write a reply that `db.turns` has opened."""
         run = Run(user_id, reply, run_id)
         run.agent = asyncio.create_task(self._drain(run, events), name=f"agent {reply.id}")
-        self._runs[user_id, reply.id] = run
+        self._runs[run.key] = run
         self._tasks.add(task := asyncio.create_task(self._follow_through(run)))
         task.add_done_callback(self._tasks.discard)
         if self._ticker is None or self._ticker.done():
@@ -211,7 +216,7 @@ class RunningReplies:
         else:
             run.stream.end(row)
         finally:
-            del self._runs[run.user_id, run.reply.id]
+            del self._runs[run.key]
 
     async def _store(self, run: Run, ending: turns.Ending) -> MessageRow:
         """Store an end, for as long as it takes: while the database is away, nothing is lost.
@@ -221,12 +226,12 @@ class RunningReplies:
         """
         while True:
             try:
-                row = await turns.end_reply(
-                    self._database, run.user_id, run.reply.id, run.run_id, ending
-                )
+                row = await turns.end_reply(self._database, *run.key, run.run_id, ending)
+                if row is None and await self._has_moved(run):
+                    continue
                 return (
                     row
-                    or await messages.message_of(self._database, run.user_id, run.reply.id)
+                    or await messages.message_of(self._database, *run.key)
                     or _unstored(run.reply, ending)
                 )
             except DataRefused:
@@ -272,7 +277,25 @@ class RunningReplies:
             if row is None or row.is_expired:
                 run.stop(MessageStatus.INTERRUPTED)
             else:
+                await self._move(run, row)
                 run.stored(row.content_length)
+
+    async def _has_moved(self, run: Run) -> bool:
+        """Look where a run's row is, and go on there. False: where it was, or nowhere."""
+        [row] = await runs.find_runs(self._database, [run.run_id]) or [None]
+        return row is not None and await self._move(run, row)
+
+    async def _move(self, run: Run, row: RunRow) -> bool:
+        """Go on with a run's row where it is now: under the user who claimed its visitor."""
+        if (row.user_id, row.id) == run.key:
+            return False
+        reply = await messages.message_of(self._database, row.user_id, row.id)
+        if reply is None:
+            return False
+        del self._runs[run.key]
+        run.user_id, run.reply = row.user_id, reply
+        self._runs[run.key] = run
+        return True
 
 
 def _mended(ending: turns.Ending) -> turns.Ending:

@@ -1,6 +1,9 @@
-"""Chat sessions: made, renamed, cleared, deleted."""
+"""Chat sessions: found, made, renamed, cleared, deleted."""
+
+from typing import NamedTuple
 
 from db import audit, messages, sessions, users
+from db.audit import Action, Entity
 from db.engine import Database
 from db.ids import SessionId, new_id
 from db.pages import Page
@@ -18,6 +21,40 @@ from resolvers.inputs import (
 from resolvers.replies import Replies
 
 
+class SessionName(NamedTuple):
+    """What a client calls a session: an id, a key of the client's own, or what may be either.
+
+    The id is tried first.
+    """
+
+    id: SessionId | None
+    key: str | None
+
+
+class Made(NamedTuple):
+    """A session, and whether it was made now (false: it was there already, just so)."""
+
+    session: SessionRow
+    is_new: bool
+
+
+def session_name(text: str) -> SessionName:
+    """Read what a client calls a session: a UUID is an id, and whatever else it pleases a key."""
+    return SessionName(parse_id(text, SessionId), text)
+
+
+async def find_session(viewer: Viewer, database: Database, name: SessionName) -> SessionRow:
+    """Give the session of that id, else of that key. Raises `NotFound`."""
+    found = None
+    if name.id is not None:
+        found = await sessions.session(viewer, database, name.id)
+    if found is None and name.key is not None and is_storable(name.key):
+        found = await sessions.session_by_key(viewer, database, name.key)
+    if found is None:
+        raise NotFound
+    return found
+
+
 async def sessions_page(
     viewer: Viewer, database: Database, asked: PageArguments
 ) -> Page[SessionRow]:
@@ -32,20 +69,37 @@ async def create_session(
 
     Raises `InvalidInput`, and `IdConflict` where that id already has another title.
     """
-    made_id = SessionId(parse_made_id(id, "id") or new_id())
+    made_id = parse_made_id(id, "id")
+    name = SessionName(None if made_id is None else SessionId(made_id), None)
+    return (await make_session(viewer, database, name, title=title, request_id=request_id)).session
+
+
+async def make_session(
+    viewer: Viewer, database: Database, name: SessionName, *, title: str | None, request_id: str
+) -> Made:
+    """Make a session of that id, else of that key; again and again the same one.
+
+    Raises `InvalidInput`, and `IdConflict` where it is there already with another title.
+    """
+    check_optional_text(name.key, "sessionId")
     check_optional_text(title, "title")
+    id = name.id or SessionId(new_id())
+    key = name.key if name.id is None else None
     async with database.transaction() as transaction:
         await users.ensure_user(viewer, transaction)
-        row = await sessions.make_session(viewer, transaction, made_id, title=title)
+        row = await sessions.make_session(viewer, transaction, id, title=title, client_key=key)
         if row is not None:
             await audit.record(
-                viewer, transaction, "create", "session", made_id, request_id=request_id
+                viewer, transaction, Action.CREATE, Entity.SESSION, id, request_id=request_id
             )
-            return row
-    present = await sessions.session(viewer, database, made_id)
+            return Made(row, is_new=True)
+    try:
+        present = await find_session(viewer, database, SessionName(id, name.key))
+    except NotFound:  # deleted meanwhile
+        present = None
     if present is None or title not in (None, present.title):
         raise IdConflict("There is a session of this id already, with another title.")
-    return present
+    return Made(present, is_new=False)
 
 
 async def update_session(
@@ -59,7 +113,13 @@ async def update_session(
         if row is None:
             raise NotFound
         await audit.record(
-            viewer, transaction, "update", "session", row.id, {"fields": ["title"]}, request_id
+            viewer,
+            transaction,
+            Action.UPDATE,
+            Entity.SESSION,
+            row.id,
+            {"fields": ["title"]},
+            request_id,
         )
     return row
 
@@ -76,7 +136,9 @@ async def delete_session(
             raise NotFound
         await sessions.delete_session(viewer, transaction, session_id)
         detail = {"message_count": row.message_count}
-        await audit.record(viewer, transaction, "delete", "session", session_id, detail, request_id)
+        await audit.record(
+            viewer, transaction, Action.DELETE, Entity.SESSION, session_id, detail, request_id
+        )
     return session_id
 
 
@@ -100,7 +162,9 @@ async def clear_history(
             removed = await messages.clear_messages(viewer, transaction, session_id, chapter)
         row = await sessions.shrink_session(viewer, transaction, session_id, removed=removed)
         detail = {"message_count": removed}
-        await audit.record(viewer, transaction, "clear", "session", session_id, detail, request_id)
+        await audit.record(
+            viewer, transaction, Action.CLEAR, Entity.SESSION, session_id, detail, request_id
+        )
     return row, removed
 
 

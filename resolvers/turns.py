@@ -12,6 +12,7 @@ from typing import NamedTuple
 import structlog
 
 from db import audit, documents, messages, sessions, turns, users
+from db.audit import Action, Entity
 from db.engine import Database, Transaction
 from db.ids import DocumentId, MessageId, RunId, SessionId, new_id
 from db.messages import MessageRow
@@ -51,10 +52,15 @@ class IfBusy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewMessage:
-    """A message as the client sends it, unchecked."""
+    """A message as the client sends it, unchecked.
+
+    It goes to the session of that id, else to the one that the client calls by that key; where
+    there is neither, to a new one, of that id if there is one, else of that key.
+    """
 
     content: str
     session_id: str | None = None
+    session_key: str | None = None
     message_id: str | None = None
     chapter: str | None = None
     selected_text: str | None = None
@@ -73,6 +79,7 @@ class SentTurn(NamedTuple):
 class _Checked(NamedTuple):
     content: str
     session_id: SessionId | None
+    session_key: str | None
     message_id: MessageId | None
     chapter: str | None
     selected_text: str | None
@@ -150,10 +157,10 @@ class Turns:
             return None
         if question.role != MessageRole.USER:
             raise IdConflict("This id is a reply's.")
-        if not _is_same(question, sent):
+        session = await sessions.session(viewer, self._database, question.session_id)
+        if session is not None and not _is_same(question, session, sent):
             raise IdConflict("There is another message of this id already.")
         reply = await messages.reply_to(viewer, self._database, question.id)
-        session = await sessions.session(viewer, self._database, question.session_id)
         if reply is None or session is None:
             raise IdConflict("The reply to this message was deleted. Send it under another id.")
         return SentTurn(session, question, reply)
@@ -198,7 +205,7 @@ class Turns:
                 raise _Busy(session.id)
             detail = {"session_id": str(session.id), "reply_id": str(reply.id)}
             await audit.record(
-                viewer, transaction, "send", "message", question.id, detail, request_id
+                viewer, transaction, Action.SEND, Entity.MESSAGE, question.id, detail, request_id
             )
         events = self._answer(viewer, question, sent.document_ids)
         self._running.start(viewer.user_id, reply, run_id, events)
@@ -208,18 +215,23 @@ class Turns:
         self, viewer: Viewer, transaction: Transaction, sent: _Checked
     ) -> SessionRow:
         """Lock the session for two more messages, making it where it is not there yet."""
-        title = _title(sent.content)
+        title, present = _title(sent.content), None
         if sent.session_id is not None:
             present = await sessions.claim_session(
                 viewer, transaction, sent.session_id, adding=2, title=title
             )
-            if present is not None:
-                return present
+        if present is None and sent.session_key is not None:
+            present = await sessions.claim_keyed_session(
+                viewer, transaction, sent.session_key, adding=2, title=title
+            )
+        if present is not None:
+            return present
         made = await sessions.make_session(
             viewer,
             transaction,
             sent.session_id or SessionId(new_id()),
             title=title,
+            client_key=sent.session_key if sent.session_id is None else None,
             opening_messages=2,
         )
         if made is None:
@@ -251,6 +263,7 @@ def _check(message: NewMessage) -> _Checked:
     check_optional_text(message.chapter, "chapter")
     check_optional_text(message.selected_text, "selectedText", at_most=MAX_CONTENT_LENGTH)
     session_id = parse_made_id(message.session_id, "sessionId")
+    session_key = check_optional_text(message.session_key, "sessionId")
     message_id = parse_made_id(message.message_id, "messageId")
     document_ids: list[DocumentId] | None = None
     if message.document_ids is not None:
@@ -262,6 +275,7 @@ def _check(message: NewMessage) -> _Checked:
     return _Checked(
         content,
         None if session_id is None else SessionId(session_id),
+        session_key,
         None if message_id is None else MessageId(message_id),
         message.chapter,
         message.selected_text,
@@ -269,15 +283,23 @@ def _check(message: NewMessage) -> _Checked:
     )
 
 
-def _is_same(question: MessageRow, sent: _Checked) -> bool:
+def _is_same(question: MessageRow, session: SessionRow, sent: _Checked) -> bool:
     document_ids = None if sent.document_ids is None else [str(each) for each in sent.document_ids]
     return (
         question.content == sent.content
         and question.chapter == sent.chapter
         and question.selected_text == sent.selected_text
         and question.document_ids == document_ids
-        and sent.session_id in (None, question.session_id)
+        and _is_into(session, sent)
     )
+
+
+def _is_into(session: SessionRow, sent: _Checked) -> bool:
+    """Tell whether a message may have been sent to a session: it named that one, or none."""
+    if sent.session_id is None and sent.session_key is None:
+        return True
+    keyed = sent.session_key is not None and sent.session_key == session.session_id
+    return keyed or sent.session_id == session.id
 
 
 def _title(content: str) -> str:

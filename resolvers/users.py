@@ -1,11 +1,19 @@
-"""The viewer's own profile."""
+"""The viewer's own profile, and what they have changed."""
 
 from db import audit, users
+from db.audit import Action, AuditRow, Entity
 from db.engine import Database
+from db.pages import Page
 from db.users import UserRow
 from db.viewer import Viewer
+from resolvers.cursors import AUDIT, PageArguments, slice_of
 from resolvers.errors import InvalidInput
 from resolvers.inputs import check_optional_text
+
+
+async def audit_page(viewer: Viewer, database: Database, asked: PageArguments) -> Page[AuditRow]:
+    """Give a page of what the viewer has changed, the last first. Raises `BadRequest`."""
+    return await audit.audit_page(viewer, database, slice_of(asked, AUDIT))
 
 
 async def viewer_profile(viewer: Viewer, database: Database) -> UserRow:
@@ -25,7 +33,7 @@ async def update_profile(
         row = await users.update_user(viewer, transaction, name=name, email=email)
         changed = [field for field, value in (("name", name), ("email", email)) if value]
         await audit.record(
-            viewer, transaction, "update", "user", row.id, {"fields": changed}, request_id
+            viewer, transaction, Action.UPDATE, Entity.USER, row.id, {"fields": changed}, request_id
         )
     return row
 

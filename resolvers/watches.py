@@ -15,7 +15,7 @@ import structlog
 from db import messages, runs, turns
 from db.engine import Database
 from db.errors import DatabaseUnavailable
-from db.ids import MessageId, UserId
+from db.ids import MessageId, RunId, UserId
 from db.messages import MessageRow
 from db.models import MessageStatus
 from resolvers.events import Searched
@@ -30,16 +30,14 @@ class Watch:
     """A reply as read from its row so far, and how many follow it here."""
 
     def __init__(self, user_id: UserId, reply: MessageRow) -> None:
-        self.user_id = user_id
+        self.key = user_id, reply.id
+        self.place = self.key  # of its row: another than the key, once a claim has moved it
         self.reply = reply
+        self.run_id: RunId | None = None
         self.stream = ReplyStream()
         self.followers = 0
         self.chars = 0
         self.take(reply.content, reply.searches)
-
-    @property
-    def key(self) -> tuple[UserId, MessageId]:
-        return self.user_id, self.reply.id
 
     def take(self, text: str, searches: list[dict[str, Any]] | None) -> None:
         for search in (searches or ())[len(self.stream.searches) :]:
@@ -95,19 +93,29 @@ class Watches:
         watches = list(self._watches.values())
         if not watches:
             return
-        asked = [(*watch.key, watch.chars, len(watch.stream.searches)) for watch in watches]
-        found = {(row.user_id, row.id): row for row in await runs.progress(self._database, asked)}
-        for watch in watches:
-            row = found.get(watch.key)
+        asked = [(*watch.place, watch.chars, len(watch.stream.searches)) for watch in watches]
+        found = await runs.progress(self._database, asked)
+        for number, watch in enumerate(watches):
+            row = found.get(number)
             if row is not None and row.status == MessageStatus.STREAMING:
+                watch.run_id = row.run_id
                 watch.take(row.text, row.searches)
-            else:
+            elif row is not None or not await self._has_moved(watch):
                 await self._end(watch)
+
+    async def _has_moved(self, watch: Watch) -> bool:
+        """Look where a row that is gone went: a claim moves it under another user."""
+        if watch.run_id is None:
+            return False
+        found = await runs.find_runs(self._database, [watch.run_id])
+        for row in found:
+            watch.place = row.user_id, row.id
+        return bool(found)
 
     async def _end(self, watch: Watch) -> None:
         """Tell the followers how it ended; where its server died, settle that first."""
-        await turns.settle_reply(self._database, watch.user_id, watch.reply.id)
-        row = await messages.message_of(self._database, watch.user_id, watch.reply.id)
+        await turns.settle_reply(self._database, *watch.place)
+        row = await messages.message_of(self._database, *watch.place)
         self._drop(watch)
         if row is None:  # deleted: what there was
             text = watch.stream.text_from(0)

@@ -14,6 +14,7 @@ from graphql_api.types.node import Node
 from graphql_api.types.pages import After, Before, Connection, First, Last, connection
 from resolvers.citations import citations_of
 from resolvers.cursors import MESSAGES, PageArguments, message_cursor, slice_of
+from resolvers.errors import NotFound
 from resolvers.inputs import check_filter
 from resolvers.loaders import CountKey, HistoryKey, Loaders
 
@@ -106,7 +107,9 @@ class ChatMessage(Node):
     @staticmethod
     async def session(root: strawberry.Parent[MessageRow], info: Info) -> "ChatSession":
         row = await info.context.loaders.session_by_id.load(root.session_id)
-        return cast("ChatSession", row)
+        if row is None:  # deleted, or claimed, since the message was read
+            raise NotFound
+        return ChatSession.of(row)
 
     @strawberry.field(description="The passages that the text cites, by marker.")
     @staticmethod

@@ -1,0 +1,369 @@
+"""Claiming: what an anonymous visitor made becomes the signed-in user's, whole and once."""
+
+import asyncio
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from db.models import IngestionStatus
+from graphql_api.settings import Settings
+from tests.factories import citation, make_document, make_session, make_turn
+from tests.issuer import Issuer
+from tests.openai_server import OpenAIServer, says
+from tests.operations import add_text, being_written, search, send, session, until
+from tests.people import Parley, Person, open_parley
+from tests.statements import recorded
+
+CLAIM = """mutation ($key: String!) {
+  claimAnonymousUser(input: {anonymousKey: $key}) {
+    __typename ... on UserError { message } ... on InvalidInput { field }
+    ... on ClaimAnonymousUserSuccess { sessionCount user { id isAnonymous } }
+  }
+}"""
+HISTORY = """{
+  sessions { totalCount edges { node {
+    id title messageCount messages { totalCount edges { node {
+      id role status content citations { documentId } replyTo { id }
+    } } }
+  } } }
+  documents { totalCount edges { node { id title } } }
+}"""
+FOLLOW = """subscription ($id: ID!) { reply(messageId: $id) {
+  __typename ... on ReplyDelta { text }
+  ... on ReplyEnded { reply { status content } }
+  ... on ReplyRejected { error { __typename } }
+} }"""
+AUDIT = """{ viewer { auditLog { totalCount edges { node {
+  action entity entityId detail requestId
+} } } } }"""
+
+
+@pytest.fixture
+def settings(settings: Settings, issuer: Issuer, model: OpenAIServer) -> Settings:
+    return settings.model_copy(
+        update={
+            **issuer.settings,
+            "allow_anonymous": True,
+            "openai_base_url": model.url,
+            "openai_model": "m",
+        }
+    )
+
+
+@pytest.fixture
+def visitor(parley: Parley) -> Person:
+    return parley.person()
+
+
+@pytest.fixture
+def ann(parley: Parley, issuer: Issuer) -> Person:
+    return parley.bearer(issuer.token("ann"))
+
+
+async def claim(person: Person, key: str) -> Any:
+    return (await person.ask(CLAIM, key=key))["claimAnonymousUser"]
+
+
+async def test_everything_becomes_the_users(parley: Parley, visitor: Person, ann: Person):
+    await add_text(visitor, "The quicksilver is kept in the cellar.")
+    await parley.documents_read()
+    await send(visitor, "Where is the quicksilver?")
+    await send(visitor, "And the mercury?")
+    before = await visitor.ask(HISTORY)
+    assert before["sessions"]["totalCount"] == 2
+
+    claimed = await claim(ann, visitor.key)
+    assert claimed["sessionCount"] == 2
+    assert claimed["user"]["isAnonymous"] is False
+    assert await ann.ask(HISTORY) == before
+    after = await visitor.ask(HISTORY)
+    assert (after["sessions"]["totalCount"], after["documents"]["totalCount"]) == (0, 0)
+
+
+async def test_private_passages_are_found_by_the_user_and_no_more_by_the_visitor(
+    parley: Parley, visitor: Person, ann: Person
+):
+    await add_text(visitor, "The quicksilver is kept in the cellar.")
+    await parley.documents_read()
+    assert len(await search(visitor, "quicksilver")) == 1
+    await claim(ann, visitor.key)
+    assert await search(visitor, "quicksilver") == []
+    assert len(await search(ann, "quicksilver")) == 1
+
+
+async def test_claiming_again_changes_nothing(visitor: Person, ann: Person):
+    await send(visitor)
+    first = await claim(ann, visitor.key)
+    before = await ann.ask(HISTORY)
+    assert await claim(ann, visitor.key) == first
+    assert await ann.ask(HISTORY) == before
+
+
+async def test_what_a_visitor_makes_after_a_claim_can_be_claimed_too(visitor: Person, ann: Person):
+    await send(visitor)
+    await claim(ann, visitor.key)
+    await send(visitor)
+    assert (await claim(ann, visitor.key))["sessionCount"] == 2
+    assert (await ann.ask(HISTORY))["sessions"]["totalCount"] == 2
+
+
+async def test_what_someone_else_has_claimed_is_not_there(
+    parley: Parley, issuer: Issuer, visitor: Person, ann: Person
+):
+    await send(visitor)
+    await claim(ann, visitor.key)
+    await send(visitor)
+    bob = parley.bearer(issuer.token("bob"))
+    of_anns = await claim(bob, visitor.key)
+    assert of_anns["__typename"] == "NotFound"
+    assert of_anns == await claim(bob, str(uuid4()))
+    assert (await bob.ask(HISTORY))["sessions"]["totalCount"] == 0
+
+
+async def test_two_who_claim_at_once_do_not_share(parley: Parley, issuer: Issuer, visitor: Person):
+    for _ in range(3):
+        await send(visitor)
+    people = [parley.bearer(issuer.token(str(number))) for number in range(8)]
+    claims = await asyncio.gather(*(claim(person, visitor.key) for person in people))
+    names = sorted(claimed["__typename"] for claimed in claims)
+    assert names == ["ClaimAnonymousUserSuccess", *["NotFound"] * 7]
+    counts = [(await person.ask(HISTORY))["sessions"]["totalCount"] for person in people]
+    assert sorted(counts) == [0] * 7 + [3]
+
+
+async def test_one_who_claims_twice_at_once_gets_it_once(visitor: Person, ann: Person):
+    await send(visitor)
+    claims = await asyncio.gather(*(claim(ann, visitor.key) for _ in range(8)))
+    assert [each["sessionCount"] for each in claims] == [1] * 8
+    assert (await ann.ask(HISTORY))["sessions"]["totalCount"] == 1
+
+
+async def test_a_key_that_is_none_is_invalid(ann: Person):
+    refused = await claim(ann, "not a key")
+    assert (refused["__typename"], refused["field"]) == ("InvalidInput", "anonymousKey")
+
+
+async def test_the_key_may_be_in_capitals(visitor: Person, ann: Person):
+    await send(visitor)
+    assert (await claim(ann, visitor.key.upper()))["sessionCount"] == 1
+
+
+async def test_an_anonymous_visitor_claims_nobody(parley: Parley, visitor: Person):
+    await send(visitor)
+    assert (await claim(parley.person(), visitor.key))["__typename"] == "InvalidInput"
+    assert (await visitor.ask(HISTORY))["sessions"]["totalCount"] == 1
+
+
+# --- what collides --------------------------------------------------------------------
+
+
+async def test_what_has_the_same_id_gets_another(parley: Parley, visitor: Person, ann: Person):
+    session_id, message_id = str(uuid4()), str(uuid4())
+    for person, content in ((visitor, "Visitor's"), (ann, "Ann's")):
+        await send(person, content, sessionId=session_id, messageId=message_id)
+    assert (await claim(ann, visitor.key))["sessionCount"] == 1
+    sessions = [edge["node"] for edge in (await ann.ask(HISTORY))["sessions"]["edges"]]
+    assert {each["title"]: each["id"] == session_id for each in sessions} == {
+        "Ann's": True,
+        "Visitor's": False,
+    }
+    for each in sessions:
+        question, reply = [edge["node"] for edge in each["messages"]["edges"]]
+        assert question["content"] == each["title"]
+        assert reply["replyTo"] == {"id": question["id"]}
+        assert (question["id"] == message_id) is (each["title"] == "Ann's")
+
+
+async def test_a_key_of_both_gets_a_suffix(parley: Parley, visitor: Person, ann: Person):
+    async def keys() -> list[str]:
+        rows = await parley.database.rows(
+            text("SELECT title, session_id FROM chat_sessions ORDER BY session_id"), {}
+        )
+        return [f"{title} {key}" for title, key in rows]
+
+    for person, key in ((ann, "k"), (ann, "k-2"), (visitor, "k"), (visitor, "k-3"), (visitor, "l")):
+        whose = "Ann" if person is ann else "Visitor"
+        made = await person.ask(
+            """mutation ($title: String!) { createSession(input: {title: $title}) {
+              ... on CreateSessionSuccess { session { id } } } }""",
+            title=whose,
+        )
+        id = made["createSession"]["session"]["id"]
+        set_key = text("UPDATE chat_sessions SET session_id = :key WHERE id = :id")
+        await parley.database.rows(set_key, {"key": key, "id": id})
+    await claim(ann, visitor.key)
+    assert await keys() == ["Ann k", "Ann k-2", "Visitor k-3", "Visitor k-4", "Visitor l"]
+
+
+async def test_of_two_equal_documents_the_users_own_stays(
+    parley: Parley, visitor: Person, ann: Person
+):
+    content = "The quicksilver is kept in the cellar."
+    for person, title in ((visitor, "Visitor's"), (ann, "Ann's")):
+        await add_text(person, content, title=title)
+    await parley.documents_read()
+    await claim(ann, visitor.key)
+    [edge] = (await ann.ask(HISTORY))["documents"]["edges"]
+    assert edge["node"]["title"] == "Ann's"
+    assert [found["title"] for found in await search(ann, "quicksilver")] == ["Ann's"]
+
+
+async def test_of_two_equal_documents_the_readable_one_stays(
+    parley: Parley, issuer: Issuer, visitor: Person, ann: Person
+):
+    await ann.ask("""mutation { createSession(input: {}) { __typename } }""")
+    user_id = (await ann.ask("{ viewer { id } }"))["viewer"]["id"]
+    failed = await make_document(
+        parley.database, owner=None, content="Equal.", title="Ann's", status=IngestionStatus.FAILED
+    )
+    await parley.database.rows(
+        text("UPDATE documents SET owner_id = :user WHERE id = :id"),
+        {"user": user_id, "id": failed},
+    )
+    await make_document(parley.database, owner=visitor.viewer, content="Equal.", title="Visitor's")
+    await claim(ann, visitor.key)
+    [edge] = (await ann.ask(HISTORY))["documents"]["edges"]
+    assert edge["node"]["title"] == "Visitor's"
+
+
+async def test_a_hundred_sessions_move_in_as_many_statements_as_one(
+    parley: Parley, issuer: Issuer, ann: Person
+):
+    counts: list[int] = []
+    for number in (1, 100):
+        visitor = parley.person()
+        for _ in range(number):
+            id = await make_session(parley.database, owner=visitor.viewer)
+            await make_turn(parley.database, owner=visitor.viewer, session=id)
+        with recorded(parley.database) as statements:
+            assert (await claim(ann, visitor.key))["sessionCount"] == number
+        counts.append(len(statements))
+    assert counts[0] == counts[1]
+
+
+# --- a reply that is being written ----------------------------------------------------
+
+
+async def test_a_reply_goes_on_under_its_new_owner(
+    parley: Parley, visitor: Person, ann: Person, model: OpenAIServer
+):
+    gate = asyncio.Event()
+    model.script(says("Half", gate, " and half."))
+    sending = asyncio.create_task(send(visitor, "What is a lease?"))
+    await being_written(parley, "Half")
+    await claim(ann, visitor.key)
+    [edge] = (await ann.ask(HISTORY))["sessions"]["edges"]
+    _, reply = [each["node"] for each in edge["node"]["messages"]["edges"]]
+    assert reply["status"] == "STREAMING"
+
+    following = asyncio.create_task(ann.text(FOLLOW, id=reply["id"]))
+    gate.set()
+    assert (await sending)["reply"]["content"] == "Half and half."
+    assert '"content":"Half and half."' in await following
+    shown = await session(ann, edge["node"]["id"])
+    stored = shown["messages"]["edges"][1]["node"]
+    assert (stored["status"], stored["content"]) == ("COMPLETE", "Half and half.")
+
+
+async def test_a_reply_with_a_new_id_goes_on_and_can_be_stopped(
+    parley: Parley, visitor: Person, ann: Person, model: OpenAIServer
+):
+    ids = {"sessionId": str(uuid4()), "messageId": str(uuid4())}
+    model.script(says("Ann's."))
+    await send(ann, "Equal", **ids)
+    model.script(says("Half", asyncio.Event()))
+    sending = asyncio.create_task(send(visitor, "Equal", **ids))
+    await being_written(parley, "Half")
+    await claim(ann, visitor.key)
+    active = """{ sessions { edges { node { activeReply { id } } } } }"""
+    edges = (await ann.ask(active))["sessions"]["edges"]
+    [reply] = [edge["node"]["activeReply"] for edge in edges if edge["node"]["activeReply"]]
+    stopped = await ann.ask(
+        """mutation ($id: ID!) { stopReply(input: {messageId: $id}) {
+          ... on StopReplySuccess { reply { status content } } } }""",
+        id=reply["id"],
+    )
+    assert stopped["stopReply"]["reply"] == {"status": "STOPPED", "content": "Half"}
+    assert (await sending)["reply"]["status"] == "STOPPED"
+
+
+async def test_an_end_that_meets_a_claim_is_stored_once(
+    parley: Parley, issuer: Issuer, model: OpenAIServer
+):
+    for number in range(20):
+        gate = asyncio.Event()
+        model.script(says("Half", gate, " and half."))
+        visitor, ann = parley.person(), parley.bearer(issuer.token(str(number)))
+        sending = asyncio.create_task(send(visitor, "What is a lease?"))
+        await being_written(parley, "Half")
+        gate.set()
+        await claim(ann, visitor.key)
+        await sending
+        await until(lambda: not parley.services.running._runs)
+        [edge] = (await ann.ask(HISTORY))["sessions"]["edges"]
+        _, reply = [each["node"] for each in edge["node"]["messages"]["edges"]]
+        assert (reply["status"], reply["content"]) == ("COMPLETE", "Half and half.")
+
+
+async def test_a_follower_elsewhere_hears_of_the_end(
+    parley: Parley, settings: Settings, visitor: Person, ann: Person, model: OpenAIServer
+):
+    gate = asyncio.Event()
+    model.script(says("Half", gate, " and half."))
+    elsewhere = settings.model_copy(update={"data_dir": settings.data_dir / "elsewhere"})
+    async with open_parley(elsewhere, parley.database) as other:
+        message_id = str(uuid4())
+        sending = asyncio.create_task(send(visitor, "What is a lease?", messageId=message_id))
+        await being_written(parley, "Half")
+        there = Person(other.http, visitor.key)
+        following = asyncio.create_task(there.text(FOLLOW, id=message_id))
+        watches = other.services.replies._watches._watches
+        await until(lambda: any(watch.run_id for watch in watches.values()))
+        await claim(ann, visitor.key)
+        await until(lambda: any(watch.place != watch.key for watch in watches.values()))
+        gate.set()
+        assert '"status":"COMPLETE","content":"Half and half."' in await following
+        await sending
+
+
+async def test_sends_that_meet_a_claim_are_not_lost(parley: Parley, visitor: Person, ann: Person):
+    await send(visitor, "First")
+    sends = [asyncio.create_task(send(visitor, f"Question {number}")) for number in range(10)]
+    claims = [asyncio.create_task(claim(ann, visitor.key)) for _ in range(3)]
+    await asyncio.gather(*sends, *claims)
+    await claim(ann, visitor.key)
+    titles = [edge["node"]["title"] for edge in (await ann.ask(HISTORY))["sessions"]["edges"]]
+    assert sorted(titles) == sorted(["First", *(f"Question {number}" for number in range(10))])
+    assert (await visitor.ask(HISTORY))["sessions"]["totalCount"] == 0
+
+
+# --- the audit log --------------------------------------------------------------------
+
+
+async def test_the_claim_is_on_record_and_the_visitors_entries_are_the_users_to_read(
+    parley: Parley, visitor: Person, ann: Person
+):
+    await send(visitor)
+    [sent] = (await visitor.ask(AUDIT))["viewer"]["auditLog"]["edges"]
+    await claim(ann, visitor.key)
+    entries = (await ann.ask(AUDIT))["viewer"]["auditLog"]
+    claimed, first = [edge["node"] for edge in entries["edges"]]
+    assert entries["totalCount"] == 2
+    assert first == sent["node"]
+    assert (claimed["action"], claimed["entity"]) == ("CLAIM", "USER")
+    assert claimed["entityId"] == str(visitor.viewer.user_id)
+    assert claimed["detail"] == {"session_count": 1, "message_count": 2, "document_count": 0}
+    assert claimed["requestId"]
+
+
+async def test_citations_stay_with_their_replies(parley: Parley, visitor: Person, ann: Person):
+    database = parley.database
+    document = await make_document(database, owner=visitor.viewer)
+    id = await make_session(database, owner=visitor.viewer)
+    await make_turn(database, owner=visitor.viewer, session=id, citations=[citation(document)])
+    await claim(ann, visitor.key)
+    shown = await session(ann, str(id))
+    [cited] = shown["messages"]["edges"][1]["node"]["citations"]
+    assert cited["document"] == {"id": str(document)}
