@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Integer, Uuid, bindparam, cast, func, insert, select
+from sqlalchemy import Integer, Text, Uuid, bindparam, cast, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from db.engine import AnySelect, Database, Reader, Transaction, many
+from db.engine import AnySelect, Database, Reader, Transaction, many, one
 from db.ids import UserId, new_id
 from db.models import AuditLog, User
 from db.pages import Page, Slice, keyset, page
@@ -51,7 +51,8 @@ class AuditRow(NamedTuple):
     created_at: datetime
 
 
-_WRITE = insert(AuditLog)
+# With the number of the transaction, by which the outcome of a commit can be asked for.
+_WRITE = insert(AuditLog).returning(cast(func.pg_current_xact_id(), Text()))
 _VIEWER = bindparam("viewer", type_=Uuid())
 _CLAIMED = select(User.id).where(User.claimed_by == _VIEWER).scalar_subquery()
 # An array, and no join: so that it is a condition on the index.
@@ -61,6 +62,7 @@ _READABLE = AuditLog.user_id == func.any(
 _OF_VIEWER: AnySelect = select(*(AuditLog.__table__.c[name] for name in AuditRow._fields)).where(
     _READABLE
 )
+_ENTRY = _OF_VIEWER.where(AuditLog.id == bindparam("id", type_=Uuid()))
 _COUNT = select(func.count()).select_from(AuditLog).where(_READABLE)
 _CLAIMED_SESSIONS = select(
     func.coalesce(func.sum(cast(AuditLog.detail["session_count"].astext, Integer())), 0)
@@ -81,7 +83,7 @@ async def record(
     request_id: str | None = None,
 ) -> None:
     """Note a change. `detail` names things and counts them; it never holds message text."""
-    await transaction.rows(
+    [[transaction.number]] = await transaction.rows(
         _WRITE,
         {
             "user_id": viewer.user_id,
@@ -100,6 +102,11 @@ async def audit_page(viewer: Viewer, database: Database, wanted: Slice) -> Page[
     statement = keyset(_OF_VIEWER, (AuditLog.id.expression,), wanted, descending=True)
     values = {"viewer": viewer.user_id, **wanted.values}
     return page(await many(database, AuditRow, statement, values), wanted)
+
+
+async def entry(viewer: Viewer, database: Database, id: UUID) -> AuditRow | None:
+    """Give one of the entries that the viewer may read."""
+    return await one(database, AuditRow, _ENTRY, {"viewer": viewer.user_id, "id": id})
 
 
 async def audit_count(viewer: Viewer, reader: Reader) -> int:

@@ -161,7 +161,7 @@ async def add_document(
     The flag says whether there is work to do: not for one that is there, unless it had FAILED,
     which asks for another try.
     """
-    owner = None if shared else viewer.user_id
+    owner = _owner(viewer, shared=shared)
     described = new._asdict()
     data = described.pop("data")
     row = {"id": new_id(), "owner_id": owner, "byte_size": len(data), **described}
@@ -170,12 +170,22 @@ async def add_document(
         if added is not None:
             await transaction.rows(_ADD_CONTENT, {"document_id": added.id, "data": data})
             return added, True
-        present = await one(
-            transaction, DocumentRow, _OF_OWNER, {"owner": owner, "of_checksum": new.checksum}
-        )
+        present = await equal_document(viewer, transaction, new, shared=shared)
         if present is not None:
             retried = await one(transaction, DocumentRow, _RETRY, {"document": present.id})
             return retried or present, retried is not None
+
+
+async def equal_document(
+    viewer: Viewer, reader: Reader, new: NewDocument, *, shared: bool
+) -> DocumentRow | None:
+    """Give the viewer's document (the shared one, if `shared`) of the same bytes."""
+    values = {"owner": _owner(viewer, shared=shared), "of_checksum": new.checksum}
+    return await one(reader, DocumentRow, _OF_OWNER, values)
+
+
+def _owner(viewer: Viewer, *, shared: bool) -> UserId | None:
+    return None if shared else viewer.user_id
 
 
 async def update_document(

@@ -2,24 +2,80 @@
 
 Nobody above holds a connection: a read borrows one for its statement, a unit of work for
 its transaction. Nothing is sent while nothing is asked.
+
+    rows          one statement. A read that breaks off is asked again
+    transact      a unit of work, done again from its beginning where it did not commit
+    transaction   the same for work that is repeated by other means, or need not be
+
+What breaks off is tried again until a deadline; then the circuit opens, and everybody hears at
+once that the database is away, until it answers again.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple, Protocol, TypeVar
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import orjson
-from sqlalchemy import Executable, Row, Select
+from sqlalchemy import Executable, QueuePool, Row, Select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
+from db.circuit import Circuit
+from db.errors import (
+    CommitUnknown,
+    DatabaseUnavailable,
+    PoolExhausted,
+    TransactionConflict,
+)
 from db.outages import outages_named
 from db.urls import DatabaseUrl
 
 RowT = TypeVar("RowT", bound=NamedTuple)
+ResultT = TypeVar("ResultT")
 
 Values = Mapping[str, Any]
 AnyRow = Row[*tuple[Any, ...]]
 AnySelect = Select[*tuple[Any, ...]]
+
+PING_AFTER_SECONDS = 5.0
+"A connection that was idle for longer may be dead: Neon closes all of them when it suspends."
+OUTCOME_SECONDS = 0.05
+"How often a commit that is still under way is asked for."
+RECYCLE_SECONDS = 1800
+"Connections are not kept for longer: memory of a backend grows, and hosts move."
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait for what, in seconds."""
+
+    connect: float = 10.0
+    acquire: float = 30.0
+    statement: float = 30.0
+    retry: float = 5.0
+
+
+class PoolState(NamedTuple):
+    """How busy a pool of connections is.
+
+    `size` of them are kept; `overflow` is how many more are open now, and at most
+    `max_overflow` may be.
+    """
+
+    size: int
+    in_use: int
+    idle: int
+    overflow: int
+    max_overflow: int
 
 
 class Reader(Protocol):
@@ -29,10 +85,15 @@ class Reader(Protocol):
 
 
 class Transaction:
-    """A unit of work. It is committed by the `async with` that opened it, and by nobody else."""
+    """A unit of work. It is committed by the `async with` that opened it, and by nobody else.
+
+    `number` is Postgres' own (`pg_current_xact_id`), where somebody asked for it: by it the
+    outcome of a commit can be found out that broke off.
+    """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+        self.number: str | None = None
 
     async def rows(self, statement: Executable, values: Values) -> Sequence[AnyRow]:
         result = await self._connection.execute(statement, values)
@@ -42,14 +103,31 @@ class Transaction:
 class Database:
     """One pool of connections to one Postgres."""
 
-    def __init__(self, url: DatabaseUrl, *, pool_size: int = 5, max_overflow: int = 15) -> None:
+    def __init__(
+        self,
+        url: DatabaseUrl,
+        *,
+        pool_size: int = 5,
+        max_overflow: int = 15,
+        patience: Patience = Patience(),
+    ) -> None:
         self.url = url
+        self._max_overflow = max_overflow
+        self._patience = patience
+        self._circuit = Circuit()
         self.engine: AsyncEngine = create_async_engine(
             url.sqlalchemy,
-            connect_args=url.connect_args,
+            connect_args={
+                "timeout": patience.connect,
+                # Ours, not the server's: a pooler takes no settings, and it ends what waits for
+                # an answer on a dead wire too.
+                "command_timeout": patience.statement,
+                **url.connect_args,
+            },
             pool_size=pool_size,
             max_overflow=max_overflow,
-            pool_timeout=30,
+            pool_timeout=patience.acquire,
+            pool_recycle=RECYCLE_SECONDS,
             # Statement errors quote their values, and values are what people said.
             hide_parameters=True,
             json_serializer=to_json,
@@ -58,21 +136,173 @@ class Database:
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     async def rows(self, statement: Executable, values: Values) -> Sequence[AnyRow]:
-        """Run one statement outside any transaction and give all its rows."""
-        with outages_named():
-            async with self._autocommit.connect() as connection:
+        """Run one statement outside any transaction and give all its rows.
+
+        One that only reads is asked again when it breaks off; one that writes may have done so.
+        """
+
+        async def ask() -> Sequence[AnyRow]:
+            async with self._connected(self._autocommit) as connection:
                 result = await connection.execute(statement, values)
                 return result.all() if result.returns_rows else ()
 
+        return await (self._again(ask) if _only_reads(statement) else ask())
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[ResultT]]) -> ResultT:
+        """Do a unit of work and commit it, once.
+
+        It is begun again where it broke off before its commit, or collided with another. Where
+        the commit broke off, its outcome is asked for: what is committed is not done again.
+        Raises `CommitUnknown` where the outcome can't be found out.
+        """
+
+        async def attempt() -> ResultT:
+            done: list[tuple[Transaction, ResultT]] = []
+            try:
+                async with self.transaction() as transaction:
+                    done.append((transaction, await work(transaction)))
+            except CommitUnknown:
+                [(transaction, _)] = done
+                if not await self._has_committed(transaction):
+                    raise DatabaseUnavailable("the commit did not take place") from None
+            return done[0][1]
+
+        return await self._again(attempt)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
-        """Open a unit of work: committed at the end, rolled back by an exception."""
-        with outages_named():
-            async with self.engine.begin() as connection:
+        """Open a unit of work: committed at the end, rolled back by an exception.
+
+        Raises `CommitUnknown` where the connection broke off in the commit.
+        """
+        async with self._connected(self.engine) as connection:
+            begun = await connection.begin()
+            try:
                 yield Transaction(connection)
+            except BaseException:
+                with suppress(DBAPIError):  # what broke off is rolled back by that
+                    await begun.rollback()
+                raise
+            try:
+                with outages_named():
+                    await begun.commit()
+            except DatabaseUnavailable as error:
+                raise CommitUnknown(str(error)) from error
+
+    @property
+    def pool(self) -> PoolState:
+        """How busy the connections of this process are at the moment. Asks nobody."""
+        pool = cast("QueuePool", self.engine.pool)
+        return PoolState(
+            size=pool.size(),
+            in_use=pool.checkedout(),
+            idle=pool.checkedin(),
+            overflow=max(0, pool.overflow()),  # it counts up from minus the size
+            max_overflow=self._max_overflow,
+        )
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
+        """Borrow a connection that answers; one that breaks off does not go back to the pool."""
+        connection = await self._borrow(engine)
+        try:
+            with outages_named():
+                yield connection
+            connection.info[_USED_AT] = time.monotonic()
+        except DatabaseUnavailable:
+            await connection.invalidate()
+            raise
+        finally:
+            # Whoever is cancelled here gives it back all the same.
+            await asyncio.shield(asyncio.create_task(connection.close()))
+
+    async def _borrow(self, engine: AsyncEngine) -> AsyncConnection:
+        """Take a connection that answers. Raises `DatabaseUnavailable`, at once if we know."""
+        self._circuit.enter()
+        try:
+            if self._circuit.is_open:
+                connection = await self._answering(engine)
+            else:
+                connection = await self._again(lambda: self._answering(engine))
+        except PoolExhausted:
+            raise
+        except DatabaseUnavailable:
+            self._circuit.opens()
+            raise
+        self._circuit.closes()
+        return connection
+
+    async def _answering(self, engine: AsyncEngine) -> AsyncConnection:
+        """Take a connection out of the pool, and see that it lives if it was idle for long."""
+        with outages_named():
+            connection = await engine.connect()
+            try:
+                used_at = connection.info.get(_USED_AT)
+                if used_at is not None and time.monotonic() - used_at > PING_AFTER_SECONDS:
+                    raw = await connection.get_raw_connection()
+                    await cast("Any", raw.driver_connection).execute("SELECT 1")
+            except BaseException:
+                await connection.invalidate()
+                await connection.close()
+                raise
+            return connection
+
+    async def _again(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Do something, and again while it fails in a way that may pass, for so long."""
+        began = time.monotonic()
+        try:
+            return await work()
+        except (DatabaseUnavailable, TransactionConflict) as error:
+            if not _may_pass(error) or time.monotonic() - began > self._patience.retry:
+                raise
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception(_may_pass),
+            wait=wait_random_exponential(multiplier=0.05, max=1.0),
+            stop=stop_after_delay(self._patience.retry),
+            reraise=True,
+        ):
+            with attempt:
+                return await work()
+        raise AssertionError("tenacity raises what was last")
+
+    async def _has_committed(self, transaction: Transaction) -> bool:
+        """Ask what became of a transaction. Raises `CommitUnknown` where that can't be said."""
+        if transaction.number is None:
+            raise CommitUnknown("nobody asked for its number")
+        deadline = time.monotonic() + self._patience.retry
+        while time.monotonic() < deadline:
+            try:
+                rows = await self._again(
+                    lambda: self.rows(_OUTCOME, {"number": transaction.number})
+                )
+            except DatabaseUnavailable as error:
+                raise CommitUnknown(str(error)) from error
+            match rows[0][0]:
+                case "committed":
+                    return True
+                case "aborted":
+                    return False
+                case _:
+                    await asyncio.sleep(OUTCOME_SECONDS)
+        raise CommitUnknown("it is still under way")
+
+
+_USED_AT = "parley.used_at"
+_OUTCOME = text("SELECT pg_xact_status(CAST(:number AS text)::xid8)")
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Tell whether to try again: never where a commit may have taken place."""
+    if isinstance(error, DatabaseUnavailable):
+        return error.may_pass and not isinstance(error, CommitUnknown | PoolExhausted)
+    return isinstance(error, TransactionConflict)
+
+
+def _only_reads(statement: Executable) -> bool:
+    return isinstance(statement, Select) and statement._for_update_arg is None
 
 
 def to_json(value: object) -> str:

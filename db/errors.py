@@ -2,7 +2,9 @@
 
 DatabaseError
 ├── DatabaseUnavailable    it can't be reached, or broke off: try again
-│   └── CommitUnknown      it broke off in a commit: nobody knows whether it was done
+│   ├── CommitUnknown      it broke off in a commit: nobody knows whether it was done
+│   └── PoolExhausted      all our connections are busy, and stayed so
+├── TransactionConflict    two transactions got in each other's way: try again
 ├── DataRefused            it can't hold a value, such as a NUL in a text
 ├── DatabaseUrlInvalid     the URL can't work, and the message says why (never the password)
 └── SchemaMismatch         the schema is not the one this release was written for
@@ -14,7 +16,22 @@ class DatabaseError(Exception):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database can't be reached at the moment."""
+    """The database can't be reached at the moment.
+
+    `may_pass` is false where waiting won't help: a wrong password, a certificate of another host.
+    """
+
+    def __init__(self, reason: str, *, may_pass: bool = True) -> None:
+        super().__init__(reason)
+        self.may_pass = may_pass
+
+
+class PoolExhausted(DatabaseUnavailable):
+    """All connections of this process were busy for as long as we wait for one."""
+
+
+class TransactionConflict(DatabaseError):
+    """A transaction was rolled back because of another: a deadlock, or a serialization failure."""
 
 
 class CommitUnknown(DatabaseUnavailable):

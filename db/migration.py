@@ -4,7 +4,9 @@ Alembic's own command line works too (`alembic -x url=… upgrade head`).
 """
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from alembic import command
 from alembic.config import Config
@@ -19,6 +21,17 @@ from db.outages import outages_named
 
 _LOCK_KEY = 0x70617274
 "Any number will do, as long as nothing else on the same database takes it."
+
+
+class SchemaState(NamedTuple):
+    """Which migration the schema stands at (null: none), and which this release needs."""
+
+    current: str | None
+    expected: str | None
+
+    @property
+    def is_expected(self) -> bool:
+        return self.current == self.expected
 
 
 def alembic_config() -> Config:
@@ -52,8 +65,14 @@ async def current_revision(database: Database) -> str | None:
             return await connection.run_sync(read)
 
 
+async def schema_state(database: Database) -> SchemaState:
+    """Compare the schema with what this release needs, and change nothing."""
+    return SchemaState(await current_revision(database), newest_revision())
+
+
+@cache
 def newest_revision() -> str | None:
-    """Say which migration this release needs."""
+    """Say which migration this release needs. The first call reads them all from disk."""
     return ScriptDirectory.from_config(alembic_config()).get_current_head()
 
 

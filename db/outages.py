@@ -1,5 +1,6 @@
 """Telling an outage from a mistake, in the words of `db.errors`."""
 
+import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
 
@@ -7,49 +8,63 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from db.errors import DatabaseUnavailable, DataRefused
+from db.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    DataRefused,
+    PoolExhausted,
+    TransactionConflict,
+)
 
 _LOST = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError)
 _AWAY = (
     "08",  # connection exceptions
-    "28000",  # not allowed to connect
-    "28P01",  # wrong password
-    "3D000",  # no such database
     "53",  # out of connections, memory, disk
     "57P",  # shutting down, starting up
     "25006",  # read-only, as after a failover
 )
-"SQLSTATEs, or their classes. Those of a refused connection tell at a start what is set wrongly."
+_SET_WRONGLY = (
+    "28000",  # not allowed to connect
+    "28P01",  # wrong password
+    "3D000",  # no such database
+)
+"They tell at a start what is set wrongly; waiting does not help."
+_CONFLICT = ("40001", "40P01")
+"A serialization failure, a deadlock."
 
 
 @contextmanager
 def outages_named() -> Generator[None]:
     """Translate a lost or refused connection into `DatabaseUnavailable`.
 
-    A value that can't be held becomes `DataRefused`; the rest is let through.
+    A value that can't be held becomes `DataRefused`, a deadlock `TransactionConflict`; the rest
+    is let through.
     """
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout, *_LOST) as error:
-        raise DatabaseUnavailable(type(error).__name__) from error
-    except asyncpg.PostgresError as error:
-        if _state(error).startswith(_AWAY):
-            raise DatabaseUnavailable(type(error).__name__) from error
-        raise
-    except DBAPIError as error:
-        if _is_outage(error):
-            raise DatabaseUnavailable(type(error).__name__) from error
-        if error.orig is not None and isinstance(error.orig.__cause__, asyncpg.DataError):
-            raise DataRefused(type(error.orig.__cause__).__name__) from error
-        raise
+    except PoolTimeout as error:
+        raise PoolExhausted("all connections are busy") from error
+    except (DBAPIError, asyncpg.PostgresError, *_LOST) as error:
+        named = _named(error)
+        if named is None:
+            raise
+        raise named from error
 
 
-def _is_outage(error: DBAPIError) -> bool:
+def _named(error: BaseException) -> DatabaseError | None:
     """Look beneath SQLAlchemy's error, which takes many a lost connection for a plain mistake."""
-    cause = error.orig.__cause__ if error.orig else None
-    is_lost = error.connection_invalidated or isinstance(cause, _LOST)
-    return is_lost or _state(cause).startswith(_AWAY)
-
-
-def _state(error: BaseException | None) -> str:
-    return getattr(error, "sqlstate", None) or ""
+    cause: BaseException | None = error
+    if isinstance(error, DBAPIError):
+        cause = error.orig.__cause__ if error.orig else None
+    state = getattr(cause, "sqlstate", None) or ""
+    name = type(cause or error).__name__
+    if state.startswith(_CONFLICT):
+        return TransactionConflict(name)
+    if state.startswith(_SET_WRONGLY) or isinstance(cause, ssl.SSLCertVerificationError):
+        return DatabaseUnavailable(name, may_pass=False)
+    if isinstance(cause, asyncpg.DataError):
+        return DataRefused(name)
+    is_lost = isinstance(error, OperationalError | InterfaceError) or isinstance(cause, _LOST)
+    if isinstance(error, DBAPIError):
+        is_lost = is_lost or error.connection_invalidated
+    return DatabaseUnavailable(name) if is_lost or state.startswith(_AWAY) else None

@@ -4,18 +4,30 @@ Neon's console, Docker guides and hosting panels all hand out libpq's form. asyn
 neither `sslmode` through SQLAlchemy nor `channel_binding`, so both are taken out here.
 """
 
+import re
 import ssl
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from db.errors import DatabaseUrlInvalid
 
+Pooler = Literal["auto", "none", "transaction"]
+"Whether a pooler in transaction mode stands before Postgres; `auto` looks at the host's name."
+
+FORM = "postgresql://user:password@host:5432/database"
+
 _DRIVERS = {"postgres", "postgresql", "postgresql+asyncpg"}
-_SSL_MODES = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full", "no-verify")
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", None}
+_SESSION_ATTRIBUTES = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+_POOLER_MARK = "-pooler"
+_DEFAULT_PORT = 5432
+_PARTS = re.compile(
+    r"(?P<before>[^:/?#]+://(?:[^/?#]*@)?)(?P<hosts>[^/?#]*)(?P<after>.*)", re.DOTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,35 +37,39 @@ class DatabaseUrl:
     sqlalchemy: URL = field(repr=False)
     connect_args: dict[str, Any] = field(repr=False)
     shown: str
+    is_pooled: bool = False
 
 
-def parse_url(text: str) -> DatabaseUrl:
+def parse_url(text: str, pooler: Pooler = "auto") -> DatabaseUrl:
     """Understand a Postgres URL. Raises `DatabaseUrlInvalid` with what is wrong."""
-    try:
-        url = make_url(text.strip())
-    except (ArgumentError, ValueError) as error:
-        raise DatabaseUrlInvalid(
-            "it is no URL; the form is postgresql://user:password@host:5432/database"
-        ) from error
+    hosts, url = _read(text.strip())
     if url.drivername not in _DRIVERS:
         raise DatabaseUrlInvalid(f"Parley speaks to Postgres only, not to {url.drivername!r}")
     if not url.database:
         raise DatabaseUrlInvalid("it names no database (the part after the last slash)")
     query = {name: _last(value) for name, value in url.query.items()}
-    mode = query.pop("sslmode", None)
-    if mode is not None and mode not in _SSL_MODES:
-        raise DatabaseUrlInvalid(f"sslmode={mode} is none of {', '.join(sorted(_SSL_MODES))}")
-    root_certificate = query.pop("sslrootcert", None)
+    is_pooled = pooler == "transaction" or (
+        pooler == "auto" and (_names_pooler(hosts) or query.get("pgbouncer") == "true")
+    )
+    query.pop("pgbouncer", None)
     query.pop("channel_binding", None)
-    connect_args: dict[str, Any] = {"ssl": _tls(url.host, mode, root_certificate)}
+    connect_args: dict[str, Any] = {"ssl": _tls(hosts, query)}
     if (seconds := query.pop("connect_timeout", None)) is not None:
         connect_args["timeout"] = _seconds(seconds)
+    if (wanted := query.pop("target_session_attrs", None)) is not None:
+        connect_args["target_session_attrs"] = _one_of(
+            "target_session_attrs", wanted, _SESSION_ATTRIBUTES
+        )
     if server_settings := _server_settings(query):
+        if is_pooled and server_settings.keys() - {"application_name"}:
+            raise DatabaseUrlInvalid("a pooler takes no options; set them for the role instead")
         connect_args["server_settings"] = server_settings
-    has_pooler = "-pooler" in (url.host or "") or query.pop("pgbouncer", "false") == "true"
     if query:
         raise DatabaseUrlInvalid(f"the parameter {min(query)} is not supported")
-    if has_pooler:
+    if len(hosts) > 1:
+        connect_args["host"] = [host for host, _ in hosts]
+        connect_args["port"] = [port for _, port in hosts]
+    if is_pooled:
         # A transaction-mode pooler hands each statement to any server connection, where a
         # prepared statement of another one is unknown.
         connect_args["statement_cache_size"] = 0
@@ -61,7 +77,34 @@ def parse_url(text: str) -> DatabaseUrl:
         sqlalchemy=url.set(drivername="postgresql+asyncpg", query={}),
         connect_args=connect_args,
         shown=url.render_as_string(hide_password=True),
+        is_pooled=is_pooled,
     )
+
+
+def direct_url(text: str) -> str:
+    """Give the URL of the server behind Neon's pooler: the same host without `-pooler`."""
+    parts = _PARTS.fullmatch(text.strip())
+    if parts is None:
+        return text
+    return parts["before"] + parts["hosts"].replace(_POOLER_MARK, "", 1) + parts["after"]
+
+
+def _read(text: str) -> tuple[list[tuple[str, int]], URL]:
+    """Read the hosts, of which libpq takes several, and the rest as SQLAlchemy has it."""
+    invalid = DatabaseUrlInvalid(f"it is no URL; the form is {FORM}")
+    parts = _PARTS.fullmatch(text)
+    named = parts["hosts"].split(",") if parts else []
+    if parts is None or not all(named[1:]):
+        raise invalid
+    try:
+        urls = [make_url(parts["before"] + each + parts["after"]) for each in named]
+    except (ArgumentError, ValueError) as error:
+        raise invalid from error
+    return [(url.host or "localhost", url.port or _DEFAULT_PORT) for url in urls], urls[0]
+
+
+def _names_pooler(hosts: list[tuple[str, int]]) -> bool:
+    return any(_POOLER_MARK in host for host, _ in hosts)
 
 
 def _last(value: str | tuple[str, ...]) -> str:
@@ -70,34 +113,60 @@ def _last(value: str | tuple[str, ...]) -> str:
 
 def _seconds(text: str) -> float:
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise DatabaseUrlInvalid(f"connect_timeout={text} is no number of seconds") from None
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise DatabaseUrlInvalid(f"connect_timeout={text} is no number of seconds")
+    return seconds or 60.0  # libpq's 0 is for ever, which nobody wants to wait
+
+
+def _one_of(name: str, value: str, values: tuple[str, ...]) -> str:
+    if value not in values:
+        raise DatabaseUrlInvalid(f"{name}={value} is none of {', '.join(values)}")
+    return value
 
 
 def _server_settings(query: dict[str, str]) -> dict[str, str]:
-    """Take out of a query what is meant for the server: a name, and `-c name=value` options."""
+    """Take out of a query what is meant for the server: a name, and `-c name=value` options.
+
+    Neon's `endpoint=…`, for clients that can't name their host in TLS, is not needed.
+    """
     settings: dict[str, str] = {}
     if (name := query.pop("application_name", None)) is not None:
         settings["application_name"] = name
     words = query.pop("options", "").replace("-c ", "-c").split()
     for word in words:
         name, equals, value = word.removeprefix("-c").removeprefix("--").partition("=")
+        if word.startswith("endpoint="):
+            continue
         if not word.startswith("-") or not equals:
             raise DatabaseUrlInvalid(f"options={word} is not of the form -c name=value")
         settings[name] = value
     return settings
 
 
-def _tls(host: str | None, mode: str | None, root_certificate: str | None) -> Any:
-    """Give asyncpg's `ssl` argument. A host that isn't local is verified unless told otherwise."""
-    local = host in _LOCAL_HOSTS
+def _tls(hosts: list[tuple[str, int]], query: dict[str, str]) -> Any:
+    """Give asyncpg's `ssl` argument. A host that isn't local is verified unless told otherwise.
+
+    libpq's `require` encrypts without asking whose certificate it is; here it asks. Who wants no
+    more than libpq says `no-verify`.
+    """
+    mode = query.pop("sslmode", None)
+    root_certificate = query.pop("sslrootcert", None)
+    if mode is not None:
+        _one_of("sslmode", mode, _SSL_MODES)
+    local = all(host in _LOCAL_HOSTS for host, _ in hosts)
     if mode == "disable" or (mode in (None, "allow", "prefer") and local):
         return False
+    if root_certificate == "system":
+        root_certificate = None
     try:
         context = ssl.create_default_context(cafile=root_certificate)
     except (OSError, ssl.SSLError) as error:
         raise DatabaseUrlInvalid(f"sslrootcert={root_certificate} can't be read") from error
-    if mode == "verify-ca":
+    if mode in ("verify-ca", "no-verify"):
         context.check_hostname = False
+    if mode == "no-verify":
+        context.verify_mode = ssl.CERT_NONE
     return context

@@ -14,17 +14,25 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
 from db import turns
 from db.engine import Database
 from db.errors import DatabaseError
-from db.ids import new_id
-from graphql_api.auth import Identities, token_verifier
+from graphql_api.auth import SESSION_HEADER, Identities, token_verifier
 from graphql_api.context import Context
 from graphql_api.errors import ErrorCode, refusal
 from graphql_api.graphiql import STATIC, STATIC_URL
+from graphql_api.limits import Limits
+from graphql_api.operations import Operations, Policy
+from graphql_api.payloads import BodyLimits
+from graphql_api.persisted import PersistedDocuments, read_manifest
+from graphql_api.rates import Meter
+from graphql_api.requests import REQUEST_ID_HEADER, Requests, request_id
+from graphql_api.rest import describe, rest_router
 from graphql_api.router import ParleyRouter
+from graphql_api.schema import schema
 from graphql_api.services import Services
 from graphql_api.settings import Settings
 from rag.agent import Agent
@@ -37,21 +45,27 @@ from rag.retrieval import Retrieval
 from resolvers.documents import Library
 from resolvers.errors import Unauthenticated, Unavailable
 from resolvers.intake import Intake
+from resolvers.quotas import NoQuotas, Quotas
 from resolvers.replies import Replies
 from resolvers.runs import RunningReplies
 from resolvers.turns import Turns
+from resolvers.unsaved import UnsavedReplies
 from resolvers.watches import Watches
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_EMBEDDING_MODEL = "text-embedding-3-small"
 QDRANT_COLLECTION = "parley"
+PREFLIGHT_SECONDS = 7200
+"How long browsers may remember what other origins are allowed; they take no more than this."
 
 OnStart = Callable[[Services], Awaitable[None]]
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, database: Database) -> AsyncGenerator[Services]:
+async def open_services(
+    settings: Settings, database: Database, quotas: Quotas | None = None
+) -> AsyncGenerator[Services]:
     """Put the parts together, and take them apart in the right order.
 
     Raises `IndexUnavailable` and `EmbedderUnavailable` where what is configured is not there.
@@ -72,24 +86,27 @@ async def open_services(settings: Settings, database: Database) -> AsyncGenerato
         stack.push_async_callback(fetcher.close)
         ingestion = Ingestion(database, index, embedder, lease=settings.lease)
         stack.push_async_callback(ingestion.close)
-        running = RunningReplies(
-            database,
-            lease=settings.lease,
-            reply_timeout=timedelta(seconds=settings.reply_timeout_seconds),
-        )
+        reply_timeout = timedelta(seconds=settings.reply_timeout_seconds)
+        running = RunningReplies(database, lease=settings.lease, reply_timeout=reply_timeout)
         stack.push_async_callback(running.close, timedelta(seconds=settings.shutdown_grace_seconds))
         watches = Watches(database)
         stack.push_async_callback(watches.close)
         replies = Replies(database, running, watches)
         retrieval = Retrieval(database, index, embedder)
+        quotas = quotas or NoQuotas()
         agent = Agent(model, history_budget_tokens=settings.history_budget_tokens)
         yield Services(
             database=database,
-            turns=Turns(database, agent, retrieval, running, replies),
+            turns=Turns(database, agent, retrieval, running, replies, quotas),
             replies=replies,
+            unsaved=UnsavedReplies(agent, retrieval, quotas, reply_timeout=reply_timeout),
             library=Library(database, retrieval, index),
             intake=Intake(
-                database, fetcher, ingestion.take_up, max_bytes=settings.max_upload_bytes
+                database,
+                fetcher,
+                ingestion.take_up,
+                quotas,
+                max_bytes=settings.max_upload_bytes,
             ),
             ingestion=ingestion,
             running=running,
@@ -104,7 +121,7 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_services(settings, database) as services:
+        async with open_services(settings, database, meter) as services:
             app.state.services = services
             if on_start is not None:
                 await on_start(services)
@@ -117,7 +134,9 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
         if tokens is not None:
             await tokens.close()
 
-    app = FastAPI(title="Parley", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
+    describe(app)
+    meter = Meter(settings)
     tokens = token_verifier(settings)
     identities = Identities(settings, tokens)
     if tokens is not None and not settings.auth_audience:
@@ -127,7 +146,9 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
         # A socket says who it is in its first message.
         is_http = connection.scope["type"] == "http"
         viewer = await identities.viewer(connection.headers) if is_http else None
-        return Context(app.state.services, viewer, request_id=str(new_id()))
+        context = Context(app.state.services, viewer, request_id(connection.scope))
+        context.hides_suggestions = settings.is_production
+        return context
 
     @app.exception_handler(Unauthenticated)
     async def refuse(_: Request, error: Unauthenticated) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
@@ -139,20 +160,50 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
         headers = {"Retry-After": str(error.retry_after_seconds)}
         return refusal(503, ErrorCode.UNAVAILABLE, error.message, headers)
 
-    @app.get("/health", description="Answers as soon as requests are served. No I/O.")
-    async def health() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
-        return {"status": "ok"}
-
-    if settings.graphiql and STATIC.is_dir():
+    if settings.serves_graphiql and STATIC.is_dir():
         app.mount(STATIC_URL, StaticFiles(directory=STATIC))
     router = ParleyRouter(
         context,
         identities.viewer,
-        graphiql=settings.graphiql,
+        operations(settings, meter),
+        body_limits=BodyLimits(
+            settings.max_body_bytes, settings.max_upload_bytes, settings.max_batch_operations
+        ),
+        graphiql=settings.serves_graphiql,
         allowed_origins=settings.allowed_origins,
     )
-    app.include_router(router, prefix="/graphql")
+    app.include_router(router, prefix="/graphql", include_in_schema=False)
+    app.include_router(rest_router(context, identities.anonymous))
+    if settings.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=sorted(settings.allowed_origins),
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=[SESSION_HEADER, REQUEST_ID_HEADER, "Retry-After"],
+            max_age=PREFLIGHT_SECONDS,
+        )
+    app.add_middleware(Requests)
     return app
+
+
+def operations(settings: Settings, meter: Meter) -> Operations:
+    """Say what operations may do. Raises `SettingsInvalid` for a manifest that is none."""
+    policy = Policy(
+        limits=Limits(
+            tokens=settings.max_query_tokens,
+            depth=settings.max_query_depth,
+            aliases=settings.max_query_aliases,
+            directives=settings.max_query_directives,
+            cost=settings.max_query_cost,
+        ),
+        timeout_seconds=settings.query_timeout_seconds,
+        slow_seconds=settings.slow_query_seconds,
+        introspection=settings.introspection,
+    )
+    manifest = settings.trusted_documents
+    persisted = PersistedDocuments(None if manifest is None else read_manifest(manifest))
+    return Operations(schema, policy, persisted, meter)
 
 
 async def _close_index(index: VectorIndex) -> None:

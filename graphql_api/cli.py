@@ -30,6 +30,7 @@ from rag.fetching import Fetcher
 from rag.ports import EmbedderUnavailable, IndexUnavailable, PortError
 from resolvers.errors import Unauthenticated
 from resolvers.intake import Intake
+from resolvers.quotas import NoQuotas
 
 EXPECTED = (
     DataFolderInUse,
@@ -161,6 +162,7 @@ async def _ingest(
             held.database,
             fetcher,
             lambda _: knock(holder),
+            NoQuotas(),
             max_bytes=settings.max_upload_bytes,
         )
         try:

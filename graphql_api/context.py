@@ -1,6 +1,7 @@
 """What a field can reach: the services, the viewer, and this operation's loaders."""
 
 from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 import strawberry
 from strawberry.fastapi import BaseContext
@@ -11,38 +12,55 @@ from graphql_api.services import Services
 from resolvers.errors import Unauthenticated
 from resolvers.loaders import Loaders
 
+if TYPE_CHECKING:
+    from graphql_api.operations import Prepared
+
 EXPIRED = "What says who you are has expired. Send it anew."
 
 
 class Context(BaseContext):
-    """One HTTP request or one WebSocket.
+    """One HTTP request or one WebSocket, or one operation of them (`for_operation`).
 
-    A socket carries many operations, and a stream many events: each event begins with fresh
-    loaders (`forget`), so that none is answered with what an earlier one had read.
+    A stream has many events: each begins with fresh loaders (`forget`), so that none is answered
+    with what an earlier one had read.
     """
 
     def __init__(self, services: Services, viewer: Viewer | None, request_id: str) -> None:
         super().__init__()
         self.services = services
         self.request_id = request_id
-        self._viewer = viewer
+        self.operation: Prepared | None = None
+        self.tells_cost = False
+        self.hides_suggestions = False
+        self.known_viewer = viewer
+
+    def for_operation(self) -> Self:
+        """Give one operation a context of its own: several may run side by side."""
+        own = type(self)(self.services, self.known_viewer, self.request_id)
+        own.request = self.request
+        own.response = self.response
+        own.background_tasks = self.background_tasks
+        own.connection_params = self.connection_params
+        own.tells_cost = self.tells_cost
+        own.hides_suggestions = self.hides_suggestions
+        return own
 
     def identify(self, viewer: Viewer | None) -> None:
         """Take the identity that a socket's first message carries."""
-        self._viewer = viewer
+        self.known_viewer = viewer
 
     @property
     def viewer(self) -> Viewer:
         """The one who asks. Raises `Unauthenticated` where nobody said so, or it has expired."""
-        if self._viewer is None:
+        if self.known_viewer is None:
             raise Unauthenticated(
                 "Say who you are: send a bearer token, or a random UUID of your own as"
                 " X-Session-ID."
             )
-        seconds_left = self._viewer.seconds_left
+        seconds_left = self.known_viewer.seconds_left
         if seconds_left is not None and seconds_left <= 0:
             raise Unauthenticated(EXPIRED)
-        return self._viewer
+        return self.known_viewer
 
     @property
     def database(self) -> Database:

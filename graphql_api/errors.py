@@ -4,23 +4,32 @@ What a client can act on keeps its message. All else is logged under its request
 answered with that id alone.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import strawberry
 import structlog
-from graphql import GraphQLError, GraphQLSyntaxError
+from graphql import GraphQLError
 from starlette.responses import JSONResponse, Response
 from strawberry.schema.exception_handlers import ExceptionHandler
-from strawberry.types.execution import ExecutionContext
 
 from db.errors import DatabaseUnavailable
 from graphql_api.context import Context
-from graphql_api.types.errors import IdConflict, InvalidInput, NotFound, ReplyInProgress
+from graphql_api.types.errors import (
+    IdConflict,
+    InvalidInput,
+    NotFound,
+    QuotaExceeded,
+    ReplyInProgress,
+)
 from resolvers import errors
 
 RETRY_AFTER_SECONDS = 1
+
+_SUGGESTION = re.compile(r" Did you mean .*\?$")
+"How graphql-core ends a message with names that the client did not know."
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +69,11 @@ class ErrorCode(Enum):
     )
 
 
+class QuotaExceededHandler(ExceptionHandler[errors.QuotaExceeded, QuotaExceeded]):
+    def handle(self, exception: errors.QuotaExceeded, **_: Any) -> QuotaExceeded:
+        return QuotaExceeded.of(exception)
+
+
 class NotFoundHandler(ExceptionHandler[errors.NotFound, NotFound]):
     def handle(self, exception: errors.NotFound, **_: Any) -> NotFound:
         return NotFound.of(exception)
@@ -85,23 +99,24 @@ UNION_MEMBERS = (
     InvalidInputHandler(),
     IdConflictHandler(),
     ReplyInProgressHandler(),
+    QuotaExceededHandler(),
 )
 
 
-def show(failures: Sequence[GraphQLError], execution: ExecutionContext | None) -> None:
+def show(failures: Sequence[GraphQLError], context: Context | None) -> None:
     """Give each error its code, and hide what is not the client's business. Works in place."""
-    executed = execution is None or execution.result is not None
     for failure in failures:
+        if context is not None and context.hides_suggestions:
+            failure.message = _SUGGESTION.sub("", failure.message)
         if failure.extensions and "code" in failure.extensions:
             continue
-        code = _code(failure, executed=executed)
+        code = _code(failure)
         failure.extensions = {"code": code.value}
         if code is ErrorCode.UNAVAILABLE:
             failure.message = "The server can't do this at the moment. Try again soon."
-            _answer_unavailable(execution)
+            _answer_unavailable(context)
         if code is ErrorCode.INTERNAL:
-            context = execution.context if execution else None
-            request_id = context.request_id if isinstance(context, Context) else None
+            request_id = context.request_id if context else None
             log.error(
                 "graphql.failed",
                 request_id=request_id,
@@ -113,22 +128,26 @@ def show(failures: Sequence[GraphQLError], execution: ExecutionContext | None) -
 
 
 def refusal(
-    status: int, code: ErrorCode, message: str, headers: Mapping[str, str] | None = None
+    status: int,
+    code: ErrorCode,
+    message: str,
+    headers: Mapping[str, str] | None = None,
+    extensions: Mapping[str, object] | None = None,
 ) -> JSONResponse:
     """Answer a request that no operation of is executed."""
-    error = {"message": message, "extensions": {"code": code.value}}
+    error = {"message": message, "extensions": {"code": code.value, **(extensions or {})}}
     return JSONResponse({"errors": [error]}, status, headers)
 
 
-def _answer_unavailable(execution: ExecutionContext | None) -> None:
+def _answer_unavailable(context: Context | None) -> None:
     """Let the HTTP response say 503 and when to try again; a socket or stream has no status."""
-    response = execution.context.response if execution else None
+    response = context.response if context else None
     if isinstance(response, Response):
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
 
 
-def _code(failure: GraphQLError, *, executed: bool) -> ErrorCode:
+def _code(failure: GraphQLError) -> ErrorCode:
     match failure.original_error:
         case errors.Unauthenticated():
             return ErrorCode.UNAUTHENTICATED
@@ -138,11 +157,7 @@ def _code(failure: GraphQLError, *, executed: bool) -> ErrorCode:
             return ErrorCode.BAD_USER_INPUT
         case errors.Unavailable() | DatabaseUnavailable():
             return ErrorCode.UNAVAILABLE
-        case None if isinstance(failure, GraphQLSyntaxError):
-            return ErrorCode.GRAPHQL_PARSE_FAILED
-        case None if not executed:
-            return ErrorCode.GRAPHQL_VALIDATION_FAILED
-        case None if failure.path is None:  # a variable, or the operation's name
+        case None if failure.path is None:  # a variable
             return ErrorCode.BAD_USER_INPUT
         case GraphQLError():
             return ErrorCode.BAD_USER_INPUT

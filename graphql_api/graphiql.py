@@ -1,64 +1,33 @@
-"""GraphiQL, opened with an example that works and an identity of the browser's own.
+"""GraphiQL, opened with examples that work and an identity of the browser's own.
 
-Its assets are served from `graphql_api/static` where `make assets` has put them (it needs
+Its files are served from `graphql_api/static` where `make assets` has put them (it needs
 npm), else the browser fetches the same files from a CDN, checked by their hashes.
 """
 
+import base64
+import hashlib
+import json
 from functools import cache
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
 
-STATIC = Path(__file__).parent / "static"
+from graphql_api import static_assets
+
+STATIC = static_assets.STATIC
 STATIC_URL = "/graphql/assets"
-
-
-class Asset(NamedTuple):
-    """A file of an npm package, by its path there. `integrity` is its SHA-384."""
-
-    path: str
-    integrity: str
-
-    @property
-    def local(self) -> Path:
-        return STATIC / self.path.rpartition("/")[2]
-
-    def attributes(self, name: str) -> str:
-        """Give the attributes of a tag whose address is `name` (src or href)."""
-        if self.local.exists():
-            return f'{name}="{STATIC_URL}/{escape(self.local.name)}"'
-        address = f"https://unpkg.com/{self.path}"
-        return f'crossorigin="anonymous" integrity="{self.integrity}" {name}="{address}"'
-
-
-REACT = Asset(
-    "react@18.2.0/umd/react.production.min.js",
-    "sha384-tMH8h3BGESGckSAVGZ82T9n90ztNXxvdwvdM6UoR56cYcf+0iGXBliJ29D+wZ/x8",
-)
-REACT_DOM = Asset(
-    "react-dom@18.2.0/umd/react-dom.production.min.js",
-    "sha384-bm7MnzvK++ykSwVJ2tynSE5TRdN+xL418osEVF2DE/L/gfWHj91J2Sphe582B1Bh",
-)
-GRAPHIQL = Asset(
-    "graphiql@3.8.3/graphiql.min.js",
-    "sha384-HbRVEFG0JGJZeAHCJ9Xm2+tpknBQ7QZmNlO/DgZtkZ0aJSypT96YYGRNod99l9Ie",
-)
-GRAPHIQL_CSS = Asset(
-    "graphiql@3.8.3/graphiql.min.css",
-    "sha384-Mq3vbRBY71jfjQAt/DcjxUIYY33ksal4cgdRt9U/hNPvHBCaT2JfJ/PTRiPKf0aM",
-)
+CDN_URL = "https://unpkg.com"
 
 EXAMPLE = """\
 # Welcome to Parley.
 #
 # Your browser has made itself a random X-Session-ID
 # (below, under Headers): whoever sends it is you.
+# An Authorization header with a token goes there too.
 #
 # Press play, and ask the documents that are there.
-
 mutation Ask {
   sendMessage(input: {
-    content: "What happens to a reply when its client goes away?"
+    content: "What happens when a client goes away?"
   }) {
     __typename
     ... on SendMessageSuccess {
@@ -73,26 +42,31 @@ mutation Ask {
   }
 }
 
-# The same, as it is written. To ask again, change the messageId.
+# A reply as it is written, piece by piece. Once more,
+# the same is replayed: ask anew by another messageId.
 subscription Stream {
   sendMessage(input: {
     messageId: "%MESSAGE_ID%"
     content: "How do I resume a reply?"
   }) {
+    __typename
+    ... on ReplyStarted { reply { id status } }
     ... on ReplySearched { query }
     ... on ReplyDelta { offset text }
-    ... on ReplyEnded { reply { status content } }
+    ... on ReplyEnded { reply { id status content } }
     ... on ReplyRejected { error { message } }
   }
 }
 
-# What you said, and what you were told. It is still there tomorrow.
+# What you said, and what you were told. It is still
+# there tomorrow.
 query History {
   sessions(first: 5) {
+    totalCount
     edges {
       node {
+        id
         title
-        messageCount
         messages(last: 10) {
           edges { node { role status content createdAt } }
         }
@@ -109,19 +83,76 @@ query Documents {
   }
 }
 """
+"What the first tab holds, in lines that its half of a small screen shows whole."
+
+
+def _style_hash(style: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()}'"
+
+
+_DIALOG_STYLES = " ".join(map(_style_hash, ("width: 10em", "color: #888")))
+"""The only style attributes that are ever read from HTML: those of the editor's "Jump to line".
+
+Browsers call it unsafe to allow even attributes of known content; all others stay forbidden.
+"""
+
+
+def graphiql_page(nonce: str) -> str:
+    """Give the page. The nonce is one that nobody can guess, new for each answer."""
+    return _template(STATIC).replace("%NONCE%", escape(nonce))
+
+
+def graphiql_headers(nonce: str) -> dict[str, str]:
+    """Give the headers that the page is sent with, the same nonce in them."""
+    return {
+        "Content-Security-Policy": content_security_policy(nonce),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        # From a cache the nonce would be an old one, which is no secret any more.
+        "Cache-Control": "no-store",
+    }
+
+
+def content_security_policy(nonce: str) -> str:
+    """Let the page load what has the nonce, talk to this server, and do nothing else.
+
+    The CDN is not named: its files are let in by the nonce on their tags, and held to their
+    hashes there. Nothing is evaluated from strings.
+    """
+    policy = {
+        "default-src": "'none'",
+        "script-src": f"'nonce-{nonce}'",
+        "style-src": f"'nonce-{nonce}'",
+        "style-src-attr": f"'unsafe-hashes' {_DIALOG_STYLES}",
+        # GraphiQL's fonts and CodeMirror's marks lie in the style sheet.
+        "font-src": "data:",
+        "img-src": "data:",
+        # The WebSocket of the same origin too.
+        "connect-src": "'self'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'none'",
+    }
+    return "; ".join(f"{name} {sources}" for name, sources in policy.items())
 
 
 @cache
-def graphiql_page() -> str:
-    """Give the page."""
+def _template(static: Path) -> str:
+    """Give the page without its nonce."""
     template = (Path(__file__).parent / "graphiql.html").read_text(encoding="utf-8")
-    values = {
-        "%GRAPHIQL_CSS%": GRAPHIQL_CSS.attributes("href"),
-        "%REACT%": REACT.attributes("src"),
-        "%REACT_DOM%": REACT_DOM.attributes("src"),
-        "%GRAPHIQL%": GRAPHIQL.attributes("src"),
-        "%EXAMPLE%": escape(EXAMPLE, quote=False),
-    }
-    for name, value in values.items():
-        template = template.replace(name, value)
-    return template
+    for package, files in static_assets.FILES.items():
+        for path, integrity in files.items():
+            name = path.rpartition("/")[2]
+            template = template.replace(
+                f"%{name}%", _attributes(static / name, f"{CDN_URL}/{package}/{path}", integrity)
+            )
+    # In a script element a `<` could end it.
+    return template.replace("%EXAMPLE%", json.dumps(EXAMPLE).replace("<", "\\u003c"))
+
+
+def _attributes(local: Path, address: str, integrity: str) -> str:
+    """Give the attributes of a tag that loads a file."""
+    name = "href" if local.suffix == ".css" else "src"
+    if local.exists():
+        return f'{name}="{STATIC_URL}/{local.name}"'
+    return f'{name}="{address}" integrity="{integrity}" crossorigin="anonymous"'

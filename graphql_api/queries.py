@@ -14,6 +14,7 @@ from graphql_api.types.node import Node
 from graphql_api.types.pages import After, Before, Connection, First, Last, connection
 from graphql_api.types.users import User
 from resolvers.cursors import PageArguments, document_cursor, session_cursor
+from resolvers.documents import DEFAULT_SEARCH_RESULTS
 from resolvers.inputs import check_filter, parse_id
 from resolvers.nodes import find_node
 from resolvers.sessions import sessions_page
@@ -129,8 +130,10 @@ class Query:
         info: Info,
         query: Annotated[str, strawberry.argument(description="What to look for.")],
         limit: Annotated[
-            int, strawberry.argument(description="How many passages, from 1 to 50.")
-        ] = 5,
+            int | None, strawberry.argument(description="How many passages, from 1 to 50.")
+        ] = DEFAULT_SEARCH_RESULTS,
     ) -> list[Citation]:
-        found = await info.context.services.library.search(info.context.viewer, query, limit)
+        found = await info.context.services.library.search(
+            info.context.viewer, query, DEFAULT_SEARCH_RESULTS if limit is None else limit
+        )
         return [Citation.of(each) for each in found]

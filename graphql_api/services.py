@@ -9,6 +9,7 @@ from resolvers.intake import Intake
 from resolvers.replies import Replies
 from resolvers.runs import RunningReplies
 from resolvers.turns import Turns
+from resolvers.unsaved import UnsavedReplies
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Services:
     database: Database
     turns: Turns
     replies: Replies
+    unsaved: UnsavedReplies
     library: Library
     intake: Intake
     ingestion: Ingestion

@@ -1,9 +1,11 @@
 """Settings: read once from the environment or `.env`, then handed down as arguments."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
+from limits import parse
 from pydantic import (
     AliasChoices,
     BeforeValidator,
@@ -29,6 +31,19 @@ def _split(value: object) -> object:
     return value
 
 
+_ORIGIN = re.compile(r"https?://[^/?#@\s]+", re.IGNORECASE)
+
+
+def _check_rate(value: object) -> object:
+    if isinstance(value, str) and value != "off":
+        try:
+            parse(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no rate such as 600/minute, nor off") from None
+    return value
+
+
+Rate = Annotated[str, BeforeValidator(_check_rate)]
 CommaSeparated = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
 
 
@@ -39,6 +54,10 @@ class Settings(BaseSettings):
         env_file=".env", env_file_encoding="utf-8", extra="ignore", env_ignore_empty=True
     )
 
+    environment: Literal["development", "production"] = Field(
+        "development",
+        description="`production` turns GraphiQL and the suggestions in error messages off.",
+    )
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
     data_dir: Path = Field(
@@ -123,7 +142,50 @@ class Settings(BaseSettings):
         frozenset(),
         description="Other origins whose pages may use the API, separated by commas; `*` for any.",
     )
-    graphiql: bool = Field(True, description="Serve GraphiQL to browsers at `/graphql`.")
+    graphiql: bool | None = Field(
+        None, description="Serve GraphiQL to browsers at `/graphql`; by default, in development."
+    )
+    introspection: bool = Field(True, description="Let clients ask for the schema.")
+    trusted_documents: Path | None = Field(
+        None,
+        description="A manifest of GraphQL documents, as Relay, Apollo or graphql-codegen write"
+        " it: no others are run.",
+    )
+    max_body_bytes: PositiveInt = Field(
+        1024 * 1024, description="The largest request body, uploads apart."
+    )
+    max_batch_operations: PositiveInt = Field(
+        1, description="How many operations may stand in one request; 1 turns batches off."
+    )
+    max_query_tokens: PositiveInt = Field(2_000, description="The longest GraphQL document.")
+    max_query_depth: PositiveInt = Field(15, description="How deep fields may nest.")
+    max_query_aliases: PositiveInt = Field(
+        30, description="How many aliases an operation may have."
+    )
+    max_query_directives: PositiveInt = Field(
+        30, description="How many directives an operation may have."
+    )
+    max_query_cost: PositiveInt = Field(
+        10_000, description="What an operation may cost: its fields, times the rows of their pages."
+    )
+    query_timeout_seconds: PositiveFloat = Field(
+        30, description="How long a query may take; mutations and subscriptions may take longer."
+    )
+    slow_query_seconds: PositiveFloat = Field(
+        1, description="Queries that take longer are named in the log."
+    )
+    rate_limit: Rate = Field(
+        "600/minute", description="How often a viewer may ask; `off` for as often as they like."
+    )
+    send_message_quota: Rate = Field(
+        "off", description="How many messages a viewer may send, such as `100/day`."
+    )
+    add_document_quota: Rate = Field(
+        "off", description="How many documents a viewer may add, such as `20/day`."
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Where rates and quotas are counted for all processes together."
+    )
 
     @field_validator("auth_jwks_url")
     @classmethod
@@ -131,6 +193,14 @@ class Settings(BaseSettings):
         if value is not None and not value.startswith(("https://", "http://")):
             raise ValueError("it is no web address")
         return value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _are_origins(cls, values: frozenset[str]) -> frozenset[str]:
+        for value in values:
+            if value != "*" and not _ORIGIN.fullmatch(value):
+                raise ValueError(f"{value!r} is no origin such as https://app.example.com")
+        return values
 
     @field_validator("auth_realm")
     @classmethod
@@ -151,6 +221,14 @@ class Settings(BaseSettings):
         if self.auth_jwks_url is not None and self.auth_issuer is None:
             raise ValueError("AUTH_ISSUER: AUTH_JWKS_URL needs it, to know whose tokens to take")
         return self
+
+    @property
+    def serves_graphiql(self) -> bool:
+        return not self.is_production if self.graphiql is None else self.graphiql
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
 
     @property
     def realm(self) -> str | None:

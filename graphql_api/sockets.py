@@ -1,29 +1,60 @@
-"""GraphQL over WebSocket (graphql-transport-ws): one client's mistake never closes its socket.
+"""GraphQL over WebSocket (graphql-transport-ws): one client's mistake never closes its streams.
 
-Strawberry's handler, with what its users' clients need: a null connection_init payload is
-taken, and an operation that can't be parsed or found is answered by an `error` message.
+Strawberry's handler, with what its users' clients need: what breaks the protocol closes the
+socket with 4400, what is wrong with one operation is an `error` message of that operation.
+Each operation is counted, checked and limited like a request of its own.
 """
 
-from typing import Any, cast
+import asyncio
+import time
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
 
 from graphql import GraphQLError
+from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
+    Operation,
 )
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import (
+    CompleteMessage,
     ConnectionInitMessage,
     Message,
+    SubscribeMessage,
 )
+from strawberry.types.graphql import OperationType
 
 from graphql_api.auth import SESSION_HEADER
 from graphql_api.context import Context
+from graphql_api.errors import ErrorCode, show
+from graphql_api.operations import ran_nothing
+from graphql_api.payloads import parse_json, read_payload
+from graphql_api.refusals import Refused
 from resolvers.errors import Unavailable
+
+if TYPE_CHECKING:
+    from graphql_api.router import ParleyRouter
+
+BURST = 300
+"Messages that may come at once: a page that reconnects asks for everything that it shows."
+MESSAGES_PER_SECOND = 50.0
+"What may come for long."
+TOO_MANY = 4429
+TRY_AGAIN_LATER = 1013
+ALL = frozenset(OperationType)
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     """One socket."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._flood = _Flood()
+
     async def handle_message(self, message: Message) -> None:
+        if self._flood.rises():
+            await self.websocket.close(code=TOO_MANY, reason="Too many messages")
+            return
         fault = _fault(message)
         if fault is not None:
             await self.handle_invalid_message(fault)
@@ -36,20 +67,82 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             await super().handle_connection_init(message)
         except Unavailable:  # who it is can't be found out now: clients try again after this code
-            await self.websocket.close(code=1013, reason="Try Again Later")
+            await self.websocket.close(code=TRY_AGAIN_LATER, reason="Try again later")
 
-    @staticmethod
-    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
-        return None
+    async def handle_subscribe(self, message: SubscribeMessage) -> None:
+        """Begin an operation; what is asked is read when it runs, so that a mistake is its own."""
+        if not self.connection_acknowledged:
+            await self.websocket.close(code=4401, reason="Unauthorized")
+            return
+        id = message["id"]
+        if id in self.operations:
+            await self.websocket.close(code=4409, reason="There is an operation of this id")
+            return
+        operation = Operation(self, id, "", None, None)
+        most = self.max_subscriptions_per_connection
+        if most is not None and len(self.operations) >= most:
+            code = ErrorCode.RATE_LIMITED
+            refused = Refused(code, f"At most {most} operations may run on one socket.")
+            await self.send_message(_error(id, refused))
+            return
+        self.operations[id] = operation
+        operation.task = asyncio.create_task(self._run(operation, message["payload"]))
+
+    async def _run(self, operation: Operation[Context, None], payload: object) -> None:
+        """See an operation through to its last message."""
+        context = self.context.for_operation()
+        operations = cast("ParleyRouter", self.view).operations
+        try:
+            prepared = await operations.prepare(context, read_payload(payload), ALL)
+            async with aclosing(operations.stream(context, prepared)) as results:
+                async for result in results:
+                    if ran_nothing(result):
+                        await operation.send_initial_errors(result.errors or [])
+                        return
+                    await operation.send_next(result)
+        except Refused as refused:
+            await operation.send_operation_message(_error(operation.id, refused))
+        except Exception as failure:
+            errors = [GraphQLError("", original_error=failure)]
+            show(errors, context)
+            await operation.send_initial_errors(errors)
+        else:
+            await operation.send_operation_message(
+                CompleteMessage(id=operation.id, type="complete")
+            )
+
+
+class _Flood:
+    """A bucket that messages fill faster than it runs dry."""
+
+    def __init__(self) -> None:
+        self._level = 0.0
+        self._at = time.monotonic()
+
+    def rises(self) -> bool:
+        """Take note of a message; true where too many have come."""
+        now = time.monotonic()
+        self._level = max(0.0, self._level - (now - self._at) * MESSAGES_PER_SECOND) + 1
+        self._at = now
+        return self._level > BURST
+
+
+def _error(id: str, refused: Refused) -> Message:
+    payload = [error.formatted for error in refused.errors]
+    return {"id": id, "type": "error", "payload": payload}
 
 
 def _fault(message: object) -> str | None:
     """Say what is wrong with a message's form; null: nothing."""
     match message:
-        case {"type": "subscribe", "id": str(), "payload": {"query": str()}}:
+        case {"type": "subscribe", "id": str(id), "payload": object() as payload} if id:
+            try:
+                read_payload(payload)
+            except Refused as refused:
+                return refused.errors[0].message
             return None
         case {"type": "subscribe"}:
-            return "A subscribe message has an id and a payload with a query."
+            return "A subscribe message has an id and a payload."
         case {"type": "complete", "id": str()}:
             return None
         case {"type": "complete"}:
@@ -58,6 +151,14 @@ def _fault(message: object) -> str | None:
             return None
         case _:
             return "A message is a JSON object with a type."
+
+
+def decode_message(text: str | bytes) -> object:
+    """Read a message's JSON. Raises what Strawberry's handler closes the socket for."""
+    try:
+        return parse_json(text)
+    except Refused as refused:
+        raise NonJsonMessageReceived from refused
 
 
 def headers_of(payload: object) -> dict[str, str]:

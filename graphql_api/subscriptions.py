@@ -1,25 +1,23 @@
 """The Subscription type: replies as they are written, documents as they are read."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import strawberry
 from starlette.requests import Request
 
-from graphql_api.context import EXPIRED, Context, Info
+from graphql_api.context import Context, Info
+from graphql_api.expiry import while_believed
 from graphql_api.inputs import SendMessageInput
 from graphql_api.mutations import message_of
 from graphql_api.types.documents import Document
 from graphql_api.types.replies import ReplyEvent, shown_event
 from resolvers import events
-from resolvers.errors import BadRequest, InvalidInput, Unauthenticated, UserError
-
-EventT = TypeVar("EventT")
+from resolvers.errors import BadRequest, InvalidInput, UserError
 
 Offset = Annotated[
-    int,
+    int | None,
     strawberry.argument(
         description="How much of the text you have, in UTF-16 code units; only what follows is"
         " told."
@@ -41,8 +39,8 @@ class Subscription:
         offset: Offset = 0,
     ) -> AsyncGenerator[ReplyEvent, None]:
         _refuse_get(info.context)
-        happening = _sent(info.context, input, offset)
-        async with aclosing(_while_believed(info.context, happening)) as following:
+        happening = _sent(info.context, input, offset or 0)
+        async with aclosing(while_believed(info.context, happening)) as following:
             async for event in following:
                 yield shown_event(event)
 
@@ -59,8 +57,8 @@ class Subscription:
         offset: Offset = 0,
     ) -> AsyncGenerator[ReplyEvent, None]:
         replies = info.context.services.replies
-        happening = replies.follow(info.context.viewer, message_id, offset)
-        async with aclosing(_while_believed(info.context, happening)) as following:
+        happening = replies.follow(info.context.viewer, message_id, offset or 0)
+        async with aclosing(while_believed(info.context, happening)) as following:
             async for event in following:
                 yield shown_event(event)
 
@@ -75,29 +73,9 @@ class Subscription:
     ) -> AsyncGenerator[Document, None]:
         library = info.context.services.library
         rows = library.progress(info.context.viewer, document_id)
-        async with aclosing(_while_believed(info.context, rows)) as following:
+        async with aclosing(while_believed(info.context, rows)) as following:
             async for row in following:
                 yield Document.of(row)
-
-
-async def _while_believed(
-    context: Context, source: AsyncGenerator[EventT]
-) -> AsyncGenerator[EventT]:
-    """Pass events on, each with fresh loaders, until the viewer's credential expires.
-
-    Raises `Unauthenticated` then; the reply itself goes on.
-    """
-    viewer = context.viewer
-    async with aclosing(source):
-        while True:
-            try:
-                event = await asyncio.wait_for(anext(source), viewer.seconds_left)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise Unauthenticated(EXPIRED) from None
-            context.forget()
-            yield event
 
 
 async def _sent(

@@ -16,6 +16,8 @@ from strawberry.http.streaming import (
     SSETransport,
 )
 
+from graphql_api.negotiation import Media
+
 HEARTBEAT_SECONDS = 12.0
 "Proxies commonly close what has been silent for 30 or 60 s; some for less."
 
@@ -33,41 +35,6 @@ class EventStreamTransport(SSETransport):
 
     def encode_comment(self, comment: str) -> str:
         return f": {comment}\n\n"
-
-
-def wanted_transport(
-    accept: str, transports: dict[str, HTTPStreamTransport]
-) -> HTTPStreamTransport | None:
-    """Choose how to answer by Accept, its order and q-values; null: as one plain result.
-
-    A client that would rather have JSON, such as urql for its queries, gets JSON.
-    """
-    for media in _by_preference(accept):
-        kind = media.partition(";")[0].strip().lower()
-        if kind == "text/event-stream":
-            return transports.get("sse")
-        if kind == "multipart/mixed" and "subscriptionspec" in media.lower():
-            return transports.get("multipart-subscription")
-        if kind in ("application/json", "application/graphql-response+json", "*/*"):
-            return None
-    return None
-
-
-def _by_preference(accept: str) -> list[str]:
-    """Give the media ranges of an Accept header, best first; equals in their order (RFC 9110)."""
-
-    def quality(media: str) -> float:
-        for parameter in media.lower().split(";")[1:]:
-            name, _, value = parameter.strip().partition("=")
-            if name == "q":
-                try:
-                    return float(value)
-                except ValueError:
-                    return 0.0
-        return 1.0
-
-    ranges = [part.strip() for part in accept.split(",") if part.strip()]
-    return sorted((part for part in ranges if quality(part) > 0), key=quality, reverse=True)
 
 
 async def with_heartbeats(
@@ -114,7 +81,7 @@ class EventStream(StreamingResponse):
             raise failure
 
 
-STREAM_TRANSPORTS: Mapping[str, type[HTTPStreamTransport]] = {
-    "graphql-sse": EventStreamTransport,
-    "multipart-subscription": MultipartSubscriptionTransport,
+STREAM_TRANSPORTS: Mapping[Media, Callable[[], HTTPStreamTransport]] = {
+    Media.EVENTS: EventStreamTransport,
+    Media.MULTIPART: MultipartSubscriptionTransport,
 }

@@ -38,6 +38,7 @@ from qdrant_edge import (
     Prefetch,
     Query,
     QueryRequest,
+    ScoredPoint,
     ScrollRequest,
     SearchParams,
     UpdateOperation,
@@ -47,7 +48,7 @@ from db.ids import ChunkId, DocumentId, UserId
 from db.viewer import Viewer
 from rag import points
 from rag.bm25 import document_weights, query_weights
-from rag.ports import Hit, Holding, IndexedChunk, IndexUnavailable
+from rag.ports import Hit, Holding, IndexedChunk, IndexUnavailable, Passage
 
 if TYPE_CHECKING:
     from qdrant_edge import NamedVector, PointId  # only its stub has them
@@ -115,7 +116,21 @@ class EdgeIndex:
     ) -> list[Hit]:
         if document_ids is not None and not document_ids:
             return []
-        return await asyncio.to_thread(self._search, viewer, query, vector, limit, document_ids)
+        owners = points.readable_owners(viewer.user_id)
+        found = await asyncio.to_thread(
+            self._search, owners, query, vector, limit, document_ids=document_ids
+        )
+        return [Hit(ChunkId(UUID(str(point.id))), point.score) for point in found]
+
+    async def search_shared(
+        self, query: str, vector: Sequence[float] | None, *, limit: int
+    ) -> list[Passage]:
+        found = await asyncio.to_thread(
+            self._search, [points.EVERYONE], query, vector, limit, with_payload=True
+        )
+        return points.shared_passages(
+            (ChunkId(UUID(str(point.id))), point.score, point.payload) for point in found
+        )
 
     async def holdings(self) -> dict[DocumentId, Holding]:
         return await self._write(self._holdings)
@@ -242,13 +257,15 @@ class EdgeIndex:
 
     def _search(
         self,
-        viewer: Viewer,
+        owners: Sequence[str],
         query: str,
         vector: Sequence[float] | None,
         limit: int,
-        document_ids: Sequence[DocumentId] | None,
-    ) -> list[Hit]:
-        readable = FieldCondition("owner", match=MatchAny(points.readable_owners(viewer.user_id)))
+        *,
+        document_ids: Sequence[DocumentId] | None = None,
+        with_payload: bool = False,
+    ) -> list[ScoredPoint]:
+        readable = FieldCondition("owner", match=MatchAny([*owners]))
         wanted = [readable]
         if document_ids is not None:
             ids = [str(document_id) for document_id in document_ids]
@@ -269,12 +286,19 @@ class EdgeIndex:
             return []
         if len(rankings) == 1:
             only = rankings[0]
-            request = QueryRequest(limit, query=only.query, filter=only.filter, params=only.params)
+            request = QueryRequest(
+                limit,
+                query=only.query,
+                filter=only.filter,
+                params=only.params,
+                with_payload=with_payload,
+            )
         else:
-            request = QueryRequest(limit, query=_RECIPROCAL_RANK, prefetches=rankings)
+            request = QueryRequest(
+                limit, query=_RECIPROCAL_RANK, prefetches=rankings, with_payload=with_payload
+            )
         with _translated_errors():
-            found = self._opened().query(request)
-        return [Hit(ChunkId(UUID(str(point.id))), point.score) for point in found]
+            return self._opened().query(request)
 
 
 @contextmanager

@@ -4,18 +4,21 @@ A point's id is its chunk's. Its vectors are `text` (BM25, see `rag.bm25`) and, 
 embedder, `dense` (cosine). Its payload is `Payload`.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, TypedDict, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, TypedDict, TypeVar
 from uuid import UUID
 
-from db.ids import DocumentId, UserId
-from rag.ports import Holding, IndexedChunk
+from db.ids import ChunkId, DocumentId, UserId
+from rag.ports import Holding, IndexedChunk, Passage
 
 FORMAT: Final = 2
 "Goes up when points of before can't be searched with queries of now (tokens, payload)."
 
 TEXT: Final = "text"
 DENSE: Final = "dense"
+
+EVERYONE: Final = "shared"
+"The owner of chunks that all may find."
 
 FILTERED_FIELDS: Final = ("owner", "document_id", "stamp")
 "Payload fields with a keyword index: what searches filter by, and what `holdings` counts."
@@ -53,12 +56,12 @@ class Payload(Owned):
 
 def owner_key(owner_id: UserId | None) -> str:
     """Name an owner as payloads do."""
-    return "shared" if owner_id is None else str(owner_id)
+    return EVERYONE if owner_id is None else str(owner_id)
 
 
 def readable_owners(user_id: UserId) -> list[str]:
     """List the owners whose chunks a user may find."""
-    return [owner_key(user_id), owner_key(None)]
+    return [owner_key(user_id), EVERYONE]
 
 
 def owned(document_id: DocumentId, owner_id: UserId | None) -> Owned:
@@ -76,6 +79,27 @@ def payload(chunk: IndexedChunk) -> Payload:
         "page": chunk.page,
         "content": chunk.content,
     }
+
+
+def shared_passages(
+    found: Iterable[tuple[ChunkId, float, Mapping[str, Any] | None]],
+) -> list[Passage]:
+    """Read passages off the payloads of points (id, score, payload), those that all may read."""
+    return [
+        Passage(
+            chunk_id=chunk_id,
+            document_id=DocumentId(UUID(held["document_id"])),
+            title=held["title"],
+            source_url=held.get("source_url"),
+            heading=held.get("heading"),
+            page=held.get("page"),
+            content=held["content"],
+            score=score,
+        )
+        for chunk_id, score, held in found
+        # The search was filtered so already; what nobody reads again is looked at twice.
+        if held is not None and held["owner"] == EVERYONE
+    ]
 
 
 def indexed_text(chunk: IndexedChunk) -> str:

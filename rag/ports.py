@@ -279,6 +279,16 @@ class VectorIndex(Protocol):
         """
         ...
 
+    async def search_shared(
+        self, query: str, vector: Sequence[float] | None, *, limit: int
+    ) -> list[Passage]:
+        """Find what is shared by all, best first, as the index itself holds it.
+
+        For when Postgres is away: a passage may be older than its document is by now. Nobody's
+        own passages are among them.
+        """
+        ...
+
     async def holdings(self) -> dict[DocumentId, Holding]:
         """Say what is there, so that a start can fill in what is lacking and drop what is gone."""
         ...

@@ -25,6 +25,7 @@ from qdrant_client.models import (
     Prefetch,
     Rrf,
     RrfQuery,
+    ScoredPoint,
     SearchParams,
     SparseVector,
     SparseVectorParams,
@@ -36,7 +37,7 @@ from db.ids import ChunkId, DocumentId, UserId
 from db.viewer import Viewer
 from rag import points
 from rag.bm25 import document_weights, query_weights
-from rag.ports import Hit, Holding, IndexedChunk, IndexUnavailable
+from rag.ports import Hit, Holding, IndexedChunk, IndexUnavailable, Passage
 
 _TIMEOUT_SECONDS = 30
 # Of a write: Qdrant answers when it is findable, which a busy optimizer delays.
@@ -127,9 +128,29 @@ class QdrantIndex:
     ) -> list[Hit]:
         if document_ids is not None and not document_ids:
             return []
-        readable = FieldCondition(
-            key="owner", match=MatchAny(any=points.readable_owners(viewer.user_id))
+        owners = points.readable_owners(viewer.user_id)
+        found = await self._search(owners, query, vector, limit, document_ids=document_ids)
+        return [Hit(ChunkId(UUID(str(point.id))), point.score) for point in found]
+
+    async def search_shared(
+        self, query: str, vector: Sequence[float] | None, *, limit: int
+    ) -> list[Passage]:
+        found = await self._search([points.EVERYONE], query, vector, limit, with_payload=True)
+        return points.shared_passages(
+            (ChunkId(UUID(str(point.id))), point.score, point.payload) for point in found
         )
+
+    async def _search(
+        self,
+        owners: Sequence[str],
+        query: str,
+        vector: Sequence[float] | None,
+        limit: int,
+        *,
+        document_ids: Sequence[DocumentId] | None = None,
+        with_payload: bool = False,
+    ) -> list[ScoredPoint]:
+        readable = FieldCondition(key="owner", match=MatchAny(any=[*owners]))
         allowed = Filter(must=[readable])
         if document_ids is not None:
             ids = [str(document_id) for document_id in document_ids]
@@ -162,7 +183,7 @@ class QdrantIndex:
                     query_filter=only.filter,
                     search_params=only.params,
                     limit=limit,
-                    with_payload=False,
+                    with_payload=with_payload,
                     timeout=_SEARCH_TIMEOUT_SECONDS,
                 )
             else:
@@ -171,10 +192,10 @@ class QdrantIndex:
                     RrfQuery(rrf=Rrf(k=points.RRF_K)),
                     prefetch=rankings,
                     limit=limit,
-                    with_payload=False,
+                    with_payload=with_payload,
                     timeout=_SEARCH_TIMEOUT_SECONDS,
                 )
-        return [Hit(ChunkId(UUID(str(point.id))), point.score) for point in response.points]
+        return response.points
 
     async def holdings(self) -> dict[DocumentId, Holding]:
         with _translated_errors():

@@ -1,4 +1,8 @@
-"""Retrieval: from a query to passages that the viewer may read, best first."""
+"""Retrieval: from a query to passages that the viewer may read, best first.
+
+What the index finds is read again from Postgres as the viewer. While Postgres is away, only
+what is shared by all can be found (`search_shared`), as the index holds it.
+"""
 
 from collections.abc import Sequence
 
@@ -54,6 +58,14 @@ class Retrieval:
         return [
             Passage(*rows[hit.chunk_id], score=hit.score) for hit in hits if hit.chunk_id in rows
         ]
+
+    async def search_shared(self, query: str) -> Sequence[Passage]:
+        """Find the best passages that all may read, without Postgres: as the index holds them.
+
+        Raises `IndexUnavailable`.
+        """
+        vector = await self._embedded(query)
+        return await self._index.search_shared(query, vector, limit=PASSAGES_PER_SEARCH)
 
     async def _embedded(self, query: str) -> Sequence[float] | None:
         """Embed a query; without the embedder, words alone still find most of it."""

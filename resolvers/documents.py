@@ -23,6 +23,7 @@ from resolvers.inputs import check_optional_text, check_text, parse_id
 
 log = structlog.get_logger(__name__)
 
+DEFAULT_SEARCH_RESULTS = 5
 MAX_SEARCH_RESULTS = 50
 PROGRESS_SECONDS = 0.25
 "How often a document is looked at while somebody waits for it."

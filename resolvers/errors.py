@@ -5,12 +5,16 @@
     ├── InvalidInput      a value that can't be taken, and the path of its field
     ├── IdConflict        the client's id already names something else
     ├── ReplyInProgress   another reply is being written in the session
+    ├── QuotaExceeded     the viewer has used up what they may, for now
     ├── BadRequest        what no client should send: a cursor of another field, first: -1
     ├── Unauthenticated   whoever asks has not said who they are
+    ├── RateLimited       the viewer asks too often
     └── Unavailable       the server can't at the moment; try again
 
-The first four are members of result unions. The others are top-level errors with a code.
+The first five are members of result unions. The others are top-level errors with a code.
 """
+
+from datetime import datetime
 
 from db.messages import MessageRow
 
@@ -48,6 +52,22 @@ class ReplyInProgress(UserError):
     def __init__(self, reply: MessageRow) -> None:
         super().__init__("Another reply is being written in this session.")
         self.reply = reply
+
+
+class QuotaExceeded(UserError):
+    """More than the viewer may. `resets_at` is when there is more."""
+
+    def __init__(self, allowed: str, resets_at: datetime) -> None:
+        super().__init__(f"You have used up what you may: {allowed}.")
+        self.resets_at = resets_at
+
+
+class RateLimited(UserError):
+    """Requests come faster than is allowed."""
+
+    def __init__(self, allowed: str, retry_after_seconds: int) -> None:
+        super().__init__(f"Too many requests: {allowed} are allowed.")
+        self.retry_after_seconds = retry_after_seconds
 
 
 class BadRequest(UserError):

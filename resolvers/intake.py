@@ -17,8 +17,9 @@ from db.viewer import Viewer
 from rag.extraction import SUPPORTED, media_type
 from rag.fetching import Fetcher, FetchError
 from rag.ingestion import default_title
-from resolvers.errors import InvalidInput
+from resolvers.errors import InvalidInput, QuotaExceeded
 from resolvers.inputs import check_optional_text, check_text
+from resolvers.quotas import Quota, Quotas, taken
 
 MAX_URL_LENGTH = 2_000
 "Characters; what browsers and servers agree to carry."
@@ -59,6 +60,7 @@ class Intake:
         database: Database,
         fetcher: Fetcher,
         take_up: Callable[[DocumentId], object],
+        quotas: Quotas,
         *,
         max_bytes: int,
     ) -> None:
@@ -66,18 +68,36 @@ class Intake:
         self._fetcher = fetcher
         self._take_up = take_up
         self._max_bytes = max_bytes
+        self._quotas = quotas
 
     async def add(
         self, viewer: Viewer, source: Source, *, title: str | None, shared: bool, request_id: str
     ) -> Added:
         """Store a document and begin to read it; the same bytes again are the same document.
 
-        Raises `InvalidInput`.
+        Raises `InvalidInput`, `QuotaExceeded`. What is there already costs nothing of the quota.
         """
         check_optional_text(title, "title")
         if shared and not viewer.is_admin:
             raise InvalidInput("Only administrators share documents with everyone.", "visibility")
         new = await self._described(source, title)
+        try:
+            async with taken(self._quotas, viewer, Quota.ADD_DOCUMENT):
+                row, is_new = await self._store(viewer, new, shared=shared, request_id=request_id)
+        except QuotaExceeded:
+            present = await documents.equal_document(viewer, self._database, new, shared=shared)
+            if present is None:
+                raise
+            return Added(present, is_new=False)
+        if is_new:
+            self._take_up(row.id)
+        else:
+            await self._quotas.give_back(viewer, Quota.ADD_DOCUMENT)
+        return Added(row, is_new)
+
+    async def _store(
+        self, viewer: Viewer, new: NewDocument, *, shared: bool, request_id: str
+    ) -> tuple[DocumentRow, bool]:
         async with self._database.transaction() as transaction:
             await users.ensure_user(viewer, transaction)
             row, is_new = await documents.add_document(viewer, transaction, new, shared=shared)
@@ -86,9 +106,7 @@ class Intake:
                 await audit.record(
                     viewer, transaction, Action.CREATE, Entity.DOCUMENT, row.id, detail, request_id
                 )
-        if is_new:
-            self._take_up(row.id)
-        return Added(row, is_new)
+        return row, is_new
 
     async def _described(self, source: Source, title: str | None) -> NewDocument:
         """Get hold of a source's bytes and say what they are. Raises `InvalidInput`."""

@@ -1,6 +1,7 @@
 """Anything of a viewer's, by its id alone."""
 
-from db import documents, messages, sessions, users
+from db import audit, documents, messages, sessions, users
+from db.audit import AuditRow
 from db.documents import DocumentRow
 from db.engine import Database
 from db.ids import DocumentId, MessageId, SessionId
@@ -10,7 +11,7 @@ from db.users import UserRow
 from db.viewer import Viewer
 from resolvers.inputs import parse_id
 
-NodeRow = UserRow | SessionRow | MessageRow | DocumentRow
+NodeRow = UserRow | SessionRow | MessageRow | DocumentRow | AuditRow
 
 
 async def find_node(viewer: Viewer, database: Database, id: str) -> NodeRow | None:
@@ -24,4 +25,5 @@ async def find_node(viewer: Viewer, database: Database, id: str) -> NodeRow | No
         await sessions.session(viewer, database, SessionId(uuid))
         or await messages.message(viewer, database, MessageId(uuid))
         or await documents.document(viewer, database, DocumentId(uuid))
+        or await audit.entry(viewer, database, uuid)
     )

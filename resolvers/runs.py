@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from contextvars import Context
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, assert_never
@@ -175,7 +176,8 @@ class RunningReplies:
         self._tasks.add(task := asyncio.create_task(self._follow_through(run)))
         task.add_done_callback(self._tasks.discard)
         if self._ticker is None or self._ticker.done():
-            self._ticker = asyncio.create_task(self._tick(), name="reply ticker")
+            # In a context of its own: it outlives the request that it begins with.
+            self._ticker = asyncio.create_task(self._tick(), name="reply ticker", context=Context())
         return run
 
     def find(self, user_id: UserId, reply_id: MessageId) -> Run | None:

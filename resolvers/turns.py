@@ -22,7 +22,13 @@ from db.utf16 import utf16_length
 from db.viewer import Viewer
 from rag.agent import Agent, AgentEvent, PastTurn, Question
 from rag.retrieval import Retrieval
-from resolvers.errors import IdConflict, NotFound, ReplyInProgress, Unavailable
+from resolvers.errors import (
+    IdConflict,
+    NotFound,
+    QuotaExceeded,
+    ReplyInProgress,
+    Unavailable,
+)
 from resolvers.inputs import (
     MAX_CONTENT_LENGTH,
     check_optional_text,
@@ -30,6 +36,7 @@ from resolvers.inputs import (
     parse_id,
     parse_made_id,
 )
+from resolvers.quotas import Quota, Quotas, taken
 from resolvers.replies import Replies
 from resolvers.runs import RunningReplies
 
@@ -107,19 +114,21 @@ class Turns:
         retrieval: Retrieval,
         running: RunningReplies,
         replies: Replies,
+        quotas: Quotas,
     ) -> None:
         self._database = database
         self._agent = agent
         self._retrieval = retrieval
         self._running = running
         self._replies = replies
+        self._quotas = quotas
         self._is_refusing = False
 
     async def send(self, viewer: Viewer, message: NewMessage, request_id: str) -> SentTurn:
         """Begin a turn, or join the one that this message already began.
 
-        Raises `InvalidInput`, `NotFound`, `IdConflict`, `ReplyInProgress`, and `Unavailable`
-        where the server is going down.
+        Raises `InvalidInput`, `NotFound`, `IdConflict`, `ReplyInProgress`, `QuotaExceeded`, and
+        `Unavailable` where the server is going down. Joining costs nothing of the quota.
         """
         checked = _check(message)
         for _ in range(BEGIN_ATTEMPTS):
@@ -128,9 +137,16 @@ class Turns:
                 return present
             await self._check_documents(viewer, checked.document_ids)
             try:
-                return await self._begin(viewer, checked, request_id)
+                async with taken(self._quotas, viewer, Quota.SEND_MESSAGE):
+                    return await self._begin(viewer, checked, request_id)
             except _Collision:
                 continue
+            except QuotaExceeded:
+                # The last of it may have gone to this very message, sent at the same time.
+                present = await self._present(viewer, checked)
+                if present is not None:
+                    return present
+                raise
             except _Busy as busy:
                 active = await self._replies.active(viewer, busy.session_id)
                 if active is None:

@@ -8,6 +8,7 @@ so that its followers hear of its end.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from contextvars import Context
 from typing import Any
 
 import structlog
@@ -61,7 +62,8 @@ class Watches:
         watch = self._watches.setdefault((user_id, reply.id), Watch(user_id, reply))
         watch.followers += 1
         if self._ticker is None or self._ticker.done():
-            self._ticker = asyncio.create_task(self._tick(), name="watch ticker")
+            # In a context of its own: it outlives the request that it begins with.
+            self._ticker = asyncio.create_task(self._tick(), name="watch ticker", context=Context())
         try:
             yield watch.stream
         finally:

@@ -76,7 +76,7 @@ class Person:
                 "map": json.dumps({"0": [f"variables.{path}"]}),
             },
             files={"0": upload},
-            headers=self.headers,
+            headers={**self.headers, "GraphQL-Require-Preflight": "1"},
         )
         assert answer.status_code == 200, answer.text
         assert "errors" not in answer.json(), answer.text

@@ -55,6 +55,10 @@ class IdConflict(UserError):
 class QuotaExceeded(UserError):
     resets_at: datetime = strawberry.field(description="When there is more.")
 
+    @classmethod
+    def of(cls, error: errors.QuotaExceeded) -> Self:
+        return cls(message=error.message, resets_at=error.resets_at)
+
 
 def shown_error(error: errors.UserError) -> UserError:
     """Show an expected failure as the schema has it; one that is no member of a union is raised."""
@@ -67,5 +71,7 @@ def shown_error(error: errors.UserError) -> UserError:
             return IdConflict.of(error)
         case errors.ReplyInProgress():
             return ReplyInProgress.of(error)
+        case errors.QuotaExceeded():
+            return QuotaExceeded.of(error)
         case _:
             raise error

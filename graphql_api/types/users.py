@@ -41,8 +41,7 @@ class AuditEntity(Enum):
     description="Something that was changed. Entries are never changed themselves, outlive what"
     " they speak of, and never hold what was said."
 )
-class AuditEntry:
-    id: strawberry.ID = strawberry.field(description="A UUID of version 7.")
+class AuditEntry(Node):
     entity_id: strawberry.ID = strawberry.field(description="The id of what was changed.")
     detail: JSON = strawberry.field(
         description="Names and counts: `fields` that were changed, `message_count` deleted …"
@@ -61,6 +60,10 @@ class AuditEntry:
     @staticmethod
     def entity(root: strawberry.Parent[AuditRow]) -> AuditEntity:
         return AuditEntity(root.entity)
+
+    @classmethod
+    def is_type_of(cls, obj: object, _: object) -> bool:
+        return isinstance(obj, AuditRow)
 
 
 @strawberry.type(description="Someone who chats. Nobody sees anyone but themselves.")

@@ -36,7 +36,7 @@ FOLLOW = """subscription ($id: ID!) { reply(messageId: $id) {
   ... on ReplyRejected { error { __typename } }
 } }"""
 AUDIT = """{ viewer { auditLog { totalCount edges { node {
-  action entity entityId detail requestId
+  id action entity entityId detail requestId
 } } } } }"""
 
 
@@ -356,6 +356,18 @@ async def test_the_claim_is_on_record_and_the_visitors_entries_are_the_users_to_
     assert claimed["entityId"] == str(visitor.viewer.user_id)
     assert claimed["detail"] == {"session_count": 1, "message_count": 2, "document_count": 0}
     assert claimed["requestId"]
+
+
+async def test_an_entry_is_found_by_its_id_by_those_who_may_read_it(
+    visitor: Person, ann: Person, bob: Person
+):
+    await send(visitor)
+    [sent] = (await visitor.ask(AUDIT))["viewer"]["auditLog"]["edges"]
+    await claim(ann, visitor.key)
+    node = "query ($id: ID!) { node(id: $id) { __typename id } }"
+    found = {"__typename": "AuditEntry", "id": sent["node"]["id"]}
+    assert (await ann.ask(node, id=sent["node"]["id"]))["node"] == found
+    assert (await bob.ask(node, id=sent["node"]["id"]))["node"] is None
 
 
 async def test_citations_stay_with_their_replies(parley: Parley, visitor: Person, ann: Person):

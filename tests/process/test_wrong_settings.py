@@ -36,6 +36,10 @@ async def refusal(cwd: Path, **settings: str) -> str:
         ("PORT", "99999", "65535"),
         ("REPLY_LEASE_SECONDS", "-1", "greater than 0"),
         ("AUTO_MIGRATE", "perhaps", "boolean"),
+        ("ALLOWED_ORIGINS", "https://good.example, app.example/", "no origin"),
+        ("AUTH_JWKS_URL", "issuer.example/jwks", "no web address"),
+        ("AUTH_REALM", "anonymous", "mix"),
+        ("AUTH_ADMIN_CLAIM", "admin", "name=value"),
         ("HOST", "no.such.host.invalid", "not known"),
         ("DATABASE_URL", PASSWORD, "no URL"),
         ("DATABASE_URL", f"mysql://u:{PASSWORD}@127.0.0.1/d", "Postgres only"),
@@ -51,6 +55,11 @@ async def test_is_named(name: str, value: str, why: str, tmp_path: Path):
     line = await refusal(tmp_path, **{name: value})
     assert name.removeprefix("NEON_") in line
     assert why in line
+
+
+async def test_keys_without_an_issuer_are_refused(tmp_path: Path):
+    line = await refusal(tmp_path, AUTH_JWKS_URL="https://issuer.example/jwks")
+    assert line.startswith("parley: AUTH_ISSUER: ")
 
 
 async def test_a_wrong_password_is_named_and_not_shown(postgres_url: str, tmp_path: Path):

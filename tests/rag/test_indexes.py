@@ -16,7 +16,7 @@ from db.ids import ChunkId, DocumentId, UserId
 from db.viewer import Viewer
 from rag.bm25 import document_weights, query_weights
 from rag.edge_index import EdgeIndex
-from rag.ports import Holding, IndexedChunk, IndexUnavailable, VectorIndex
+from rag.ports import Holding, IndexedChunk, IndexUnavailable, Passage, VectorIndex
 from rag.qdrant_index import QdrantIndex
 
 # The local mode says that it has no payload indexes; a server has them.
@@ -116,6 +116,63 @@ async def test_scores_do_not_tell_what_others_wrote(index: VectorIndex) -> None:
     before = await index.search(ALICE, "bluebird", None, limit=10)
     await index.put([chunk("bluebird is the secret name", owner=BOB) for _ in range(20)])
     assert await index.search(ALICE, "bluebird", None, limit=10) == before
+
+
+# --- what is shared, as the index holds it --------------------------------------------
+
+
+async def test_shared_chunks_are_found_whole(index: VectorIndex) -> None:
+    shared = IndexedChunk(
+        chunk_id=ChunkId(uuid4()),
+        document_id=DocumentId(uuid4()),
+        owner_id=None,
+        title="Harbours",
+        source_url="https://example.org/harbours",
+        heading="Opening hours",
+        page=7,
+        content="The harbour closes at nine.",
+        vector=[1, 0, 0],
+    )
+    bare = chunk("the harbour", owner=None, vector=[0, 1, 0])
+    await index.put([shared, bare])
+    for vector in (None, [1.0, 0.1, 0.0]):
+        first, second = await index.search_shared("harbour nine", vector, limit=5)
+        assert first.score > second.score
+        assert first == Passage(
+            shared.chunk_id,
+            shared.document_id,
+            "Harbours",
+            "https://example.org/harbours",
+            "Opening hours",
+            7,
+            "The harbour closes at nine.",
+            first.score,
+        )
+        assert (second.source_url, second.heading, second.page) == (None, None, None)
+
+
+async def test_nobodys_own_chunks_are_among_the_shared(index: VectorIndex) -> None:
+    shared = chunk("harbour and many other words besides", owner=None, vector=[0, 1, 0])
+    await index.put([chunk("harbour", vector=[1, 0, 0]), chunk("harbour", owner=BOB), shared])
+    for vector in (None, [1.0, 0.0, 0.0]):
+        found = await index.search_shared("harbour", vector, limit=5)
+        assert [passage.chunk_id for passage in found] == [shared.chunk_id]
+
+
+async def test_a_chunk_that_is_shared_no_longer_is_not_found(index: VectorIndex) -> None:
+    mine = chunk("harbour", owner=None)
+    await index.put([mine])
+    await index.set_owner(mine.document_id, ALICE.user_id)
+    assert await index.search_shared("harbour", None, limit=5) == []
+    await index.set_owner(mine.document_id, None)
+    assert len(await index.search_shared("harbour", None, limit=5)) == 1
+
+
+async def test_shared_scores_do_not_tell_what_others_wrote(index: VectorIndex) -> None:
+    await index.put([chunk("bluebird sings", owner=None), chunk("sparrow sings", owner=None)])
+    before = await index.search_shared("bluebird", None, limit=10)
+    await index.put([chunk("bluebird is the secret name", owner=BOB) for _ in range(20)])
+    assert await index.search_shared("bluebird", None, limit=10) == before
 
 
 # --- what is found --------------------------------------------------------------------

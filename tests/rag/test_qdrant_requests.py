@@ -142,6 +142,8 @@ async def use_everything(index: QdrantIndex) -> None:
     await index.search(ALICE, "harbour", None, limit=5)
     await index.search(ALICE, "harbour", [1.0, 0.0, 0.0], limit=5, document_ids=[DOCUMENT])
     await index.search(ALICE, "", [1.0, 0.0, 0.0], limit=5)
+    await index.search_shared("harbour", None, limit=5)
+    await index.search_shared("harbour", [1.0, 0.0, 0.0], limit=5)
     await index.holdings()
     await index.remove(DOCUMENT)
     await index.close()
@@ -194,6 +196,36 @@ async def test_every_ranking_is_filtered_by_viewer(server: Server, index: Qdrant
     assert body["query"] == {"rrf": {"k": 60}}
 
 
+async def test_every_ranking_of_what_is_shared_is_filtered(
+    server: Server, index: QdrantIndex
+) -> None:
+    assert await index.search_shared("harbour", [1.0, 0.0, 0.0], limit=5) == []
+    [body] = server.bodies("POST", f"{COLLECTION}/points/query")
+    shared = {"must": [{"key": "owner", "match": {"any": ["shared"]}}]}
+    assert [each["filter"] for each in body["prefetch"]] == [shared] * 2
+    assert body["prefetch"][0]["params"] == {"idf": {"corpus": shared}}
+    assert body["with_payload"] is True
+
+
+@pytest.mark.parametrize("owner", ["shared", str(ALICE.user_id)])
+async def test_what_a_server_gives_is_looked_at_again(
+    server: Server, index: QdrantIndex, owner: str
+) -> None:
+    """A passage that nobody reads again from Postgres must not slip through."""
+    payload = {
+        "owner": owner,
+        "stamp": f"{DOCUMENT}:{owner}",
+        "document_id": str(DOCUMENT),
+        "title": "Harbours",
+        "content": "harbour",
+    }
+    point = {"id": str(CHUNK), "version": 1, "score": 0.5, "payload": payload}
+    answer = {"time": 0.001, "status": "ok", "result": {"points": [point]}}
+    server.failures["POST", f"{COLLECTION}/points/query"] = (200, json.dumps(answer))
+    found = await index.search_shared("harbour", None, limit=5)
+    assert len(found) == (owner == "shared")
+
+
 async def test_holdings_ask_for_no_fewer_than_there_are(server: Server, index: QdrantIndex) -> None:
     assert await index.holdings() == {DOCUMENT: Holding(ALICE.user_id, 3)}
     [facet] = server.bodies("POST", f"{COLLECTION}/facet")
@@ -217,6 +249,7 @@ OPERATIONS: list[Callable[[QdrantIndex], Awaitable[object]]] = [
     lambda index: index.remove(DOCUMENT),
     lambda index: index.search(ALICE, "harbour", None, limit=5),
     lambda index: index.search(ALICE, "harbour", [1.0, 0.0, 0.0], limit=5),
+    lambda index: index.search_shared("harbour", None, limit=5),
     lambda index: index.holdings(),
 ]
 

@@ -9,9 +9,10 @@ from db.ids import ChunkId, DocumentId, new_id
 from db.ingestion import chunks_of
 from db.models import IngestionStatus
 from db.viewer import Viewer
-from rag.ports import EmbedderUnavailable, Hit, Holding, IndexUnavailable
+from rag.ports import EmbedderUnavailable, Hit, Holding, IndexUnavailable, Passage
 from rag.retrieval import PASSAGES_PER_SEARCH, Retrieval
 from tests.factories import make_document, make_viewer
+from tests.statements import recorded
 
 
 class CarelessIndex:
@@ -38,6 +39,14 @@ class CarelessIndex:
         self.asked.append((viewer, query, limit, document_ids))
         return self.hits
 
+    async def search_shared(
+        self, query: str, vector: Sequence[float] | None, *, limit: int
+    ) -> list[Passage]:
+        if self.failure:
+            raise self.failure
+        self.vectors.append(vector)
+        return [SHARED]
+
     async def open(self) -> None: ...
     async def put(self, chunks: object) -> None: ...
     async def remove(self, document_id: object) -> None: ...
@@ -46,6 +55,11 @@ class CarelessIndex:
 
     async def holdings(self) -> dict[DocumentId, Holding]:
         return {}
+
+
+SHARED = Passage(
+    ChunkId(new_id()), DocumentId(new_id()), "Harbour", None, None, None, "It closes.", 1.0
+)
 
 
 class OneVector:
@@ -144,3 +158,19 @@ async def test_the_agents_search_is_bound_to_its_viewer_and_documents(database: 
     index = CarelessIndex()
     await Retrieval(database, index, None).bound(viewer, [document])("harbour")
     assert index.asked == [(viewer, "harbour", PASSAGES_PER_SEARCH, [document])]
+
+
+async def test_what_is_shared_is_found_without_postgres(database: Database):
+    index = CarelessIndex()
+    with recorded(database) as statements:
+        found = await Retrieval(database, index, OneVector()).search_shared("x")
+    assert found == [SHARED]
+    assert index.vectors == [[1.0, 0.0, 0.0]]
+    assert statements == []
+
+
+async def test_when_the_index_is_away_nothing_shared_is_found_either(database: Database):
+    index = CarelessIndex()
+    index.failure = IndexUnavailable("no connection")
+    with pytest.raises(IndexUnavailable):
+        await Retrieval(database, index, None).search_shared("x")

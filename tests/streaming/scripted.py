@@ -42,6 +42,7 @@ from rag.ports import (
 )
 from rag.retrieval import Retrieval
 from resolvers.events import Delta, Ended, ReplyEvent, Searched, Started
+from resolvers.quotas import NoQuotas
 from resolvers.replies import Replies
 from resolvers.runs import Run, RunningReplies
 from resolvers.turns import NewMessage, SentTurn, Turns
@@ -271,7 +272,7 @@ async def replica(
     watches = Watches(database)
     replies = Replies(database, running, watches)
     agent = Agent(model, history_budget_tokens=6_000)
-    turns = Turns(database, agent, OnePassage(), running, replies)
+    turns = Turns(database, agent, OnePassage(), running, replies, NoQuotas())
     opened = Replica(database, running, watches, replies, turns)
     try:
         yield opened

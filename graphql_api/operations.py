@@ -1,0 +1,256 @@
+"""Operations, from what a client asks to what it is answered, over any transport.
+
+    payload ─► rate ─► document ─► shape ─► validation ─► cost ─► execution ─► errors shown
+               └───────────────── refused before any SQL ──────┘
+
+Strawberry executes; what stands before it is ours, so that there is one way in.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+import structlog
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    NoSchemaIntrospectionCustomRule,
+    OperationDefinitionNode,
+    parse,
+    specified_rules,
+    validate,
+)
+from strawberry.extensions import SchemaExtension
+from strawberry.schema import Schema
+from strawberry.schema.validation_rules.maybe_null import MaybeNullValidationRule
+from strawberry.schema.validation_rules.one_of import OneOfInputValidationRule
+from strawberry.types.execution import ExecutionResult
+from strawberry.types.graphql import OperationType
+
+from graphql_api.context import Context
+from graphql_api.errors import ErrorCode, show
+from graphql_api.limits import Limits, PageTooLong, TooComplex, check_shape, cost_of
+from graphql_api.payloads import Payload
+from graphql_api.persisted import PersistedDocuments
+from graphql_api.rates import Meter
+from graphql_api.refusals import Refused
+from resolvers.errors import RateLimited
+
+CHECKED = 512
+"Documents whose check is remembered: a frontend has some hundred."
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What operations may do here. Seconds are of queries alone."""
+
+    limits: Limits
+    timeout_seconds: float
+    slow_seconds: float
+    introspection: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An operation that may run."""
+
+    document: DocumentNode
+    text: str
+    kind: OperationType
+    name: str | None
+    variables: dict[str, Any]
+    cost: int
+
+
+class PreparedExtension(SchemaExtension):
+    """Hands Strawberry what was parsed and validated already."""
+
+    def on_parse(self) -> Iterator[None]:
+        prepared = _prepared(self.execution_context.context)
+        if prepared is not None:
+            self.execution_context.graphql_document = prepared.document
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        if _prepared(self.execution_context.context) is not None:
+            self.execution_context.pre_execution_errors = []
+        yield
+
+
+def _prepared(context: object) -> Prepared | None:
+    return context.operation if isinstance(context, Context) else None
+
+
+class Operations:
+    """Runs operations on one schema, under one policy."""
+
+    def __init__(
+        self, schema: Schema, policy: Policy, persisted: PersistedDocuments, meter: Meter
+    ) -> None:
+        self._schema = schema
+        self._policy = policy
+        self._persisted = persisted
+        self._meter = meter
+        self._checked = lru_cache(CHECKED)(self._check)
+
+    async def prepare(
+        self, context: Context, payload: Payload, allowed: Collection[OperationType]
+    ) -> Prepared:
+        """Find out what is asked, and whether it may be. Raises `Refused`."""
+        try:
+            await self._count(context)
+            text = self._persisted.text_of(payload)
+            document = self._checked(text)
+            operation = _chosen(document, payload.operation_name)
+            kind = OperationType(operation.operation.value)
+            if kind not in allowed:
+                raise _not_allowed(kind)
+            cost = cost_of(self._schema._schema, document, operation, payload.variables)
+            if cost > self._policy.limits.cost:
+                raise TooComplex(
+                    f"The operation's cost is {cost:,}; at most"
+                    f" {self._policy.limits.cost:,} is allowed."
+                )
+        except TooComplex as error:
+            raise Refused(ErrorCode.QUERY_TOO_COMPLEX, str(error)) from None
+        except PageTooLong as error:
+            raise Refused(ErrorCode.BAD_USER_INPUT, str(error)) from None
+        except RecursionError:
+            raise Refused(
+                ErrorCode.QUERY_TOO_COMPLEX, "The operation nests too deeply to be read."
+            ) from None
+        except Refused as refused:
+            show(refused.errors, context)
+            raise
+        except Exception as failure:
+            errors = [GraphQLError("", original_error=failure)]
+            show(errors, context)
+            raise Refused.because_of(errors, 500) from failure
+        self._persisted.remember(payload)
+        name = payload.operation_name or (operation.name.value if operation.name else None)
+        return Prepared(document, text, kind, name, payload.variables, cost)
+
+    async def execute(self, context: Context, operation: Prepared) -> ExecutionResult:
+        """Run a query or a mutation. A query has so much time and no more."""
+        context.operation = operation
+        is_query = operation.kind is OperationType.QUERY
+        began = time.monotonic()
+        limit = asyncio.timeout(self._policy.timeout_seconds if is_query else None)
+        try:
+            async with limit:
+                result = await self._schema.execute(
+                    operation.text,
+                    variable_values=operation.variables,
+                    context_value=context,
+                    operation_name=operation.name,
+                )
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            result = self._timed_out()
+        seconds = time.monotonic() - began
+        if is_query and seconds > self._policy.slow_seconds:
+            milliseconds = round(seconds * 1000)
+            log.warning("graphql.slow", operation=operation.name, milliseconds=milliseconds)
+        if context.tells_cost:
+            cost = {"requested": operation.cost, "maximum": self._policy.limits.cost}
+            result.extensions = {**(result.extensions or {}), "cost": cost}
+        return result
+
+    async def stream(
+        self, context: Context, operation: Prepared
+    ) -> AsyncGenerator[ExecutionResult]:
+        """Run any operation, and give its results as they come."""
+        if operation.kind is not OperationType.SUBSCRIPTION:
+            yield await self.execute(context, operation)
+            return
+        context.operation = operation
+        results = await self._schema.stream(
+            operation.text,
+            variable_values=operation.variables,
+            context_value=context,
+            operation_name=operation.name,
+        )
+        # What Strawberry gives is a generator, whatever it promises.
+        async with aclosing(cast("AsyncGenerator[ExecutionResult]", results)) as source:
+            async for result in source:
+                yield result
+
+    async def _count(self, context: Context) -> None:
+        """Count the request, if anybody is known to ask: who is nobody gets nothing anyway."""
+        if context.known_viewer is None:
+            return
+        try:
+            await self._meter.count_request(context.known_viewer)
+        except RateLimited as error:
+            headers = {"Retry-After": str(error.retry_after_seconds)}
+            raise Refused(ErrorCode.RATE_LIMITED, error.message, 429, headers) from None
+
+    def _check(self, text: str) -> DocumentNode:
+        """Parse and validate. What is refused is not remembered."""
+        limits = self._policy.limits
+        try:
+            document = parse(text, max_tokens=limits.tokens)
+        except GraphQLError as error:
+            if "Document contains more than" in error.message:
+                raise TooComplex(f"The document has more than {limits.tokens:,} tokens.") from None
+            raise _refused([error], ErrorCode.GRAPHQL_PARSE_FAILED) from None
+        check_shape(document, limits)
+        errors = validate(self._schema._schema, document, self._rules())
+        if errors:
+            raise _refused(errors, ErrorCode.GRAPHQL_VALIDATION_FAILED)
+        return document
+
+    def _rules(self) -> list[Any]:
+        rules = [*specified_rules, MaybeNullValidationRule, OneOfInputValidationRule]
+        return rules if self._policy.introspection else [*rules, NoSchemaIntrospectionCustomRule]
+
+    def _timed_out(self) -> ExecutionResult:
+        message = f"The query took longer than {self._policy.timeout_seconds:g} seconds."
+        error = GraphQLError(message, extensions={"code": ErrorCode.TIMEOUT.value})
+        return ExecutionResult(data=None, errors=[error])
+
+
+def ran_nothing(result: ExecutionResult) -> bool:
+    """Tell whether a result is that of an operation that was refused: no field was asked."""
+    errors = result.errors or ()
+    return result.data is None and bool(errors) and all(each.path is None for each in errors)
+
+
+def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:
+    """Give the operation that is meant. Raises `Refused`."""
+    found = [each for each in document.definitions if isinstance(each, OperationDefinitionNode)]
+    if name is not None:
+        found = [each for each in found if each.name is not None and each.name.value == name]
+        if not found:
+            raise Refused(ErrorCode.BAD_USER_INPUT, "There is no operation of that name.")
+    if len(found) > 1:
+        raise Refused(ErrorCode.BAD_USER_INPUT, "Say which of the operations: operationName.")
+    if not found:
+        raise Refused(ErrorCode.BAD_USER_INPUT, "The document has no operation.")
+    return found[0]
+
+
+def _refused(errors: list[GraphQLError], code: ErrorCode) -> Refused:
+    for error in errors:
+        error.extensions = {"code": code.value}
+    return Refused.because_of(errors)
+
+
+def _not_allowed(kind: OperationType) -> Refused:
+    if kind is OperationType.SUBSCRIPTION:
+        return Refused(
+            ErrorCode.BAD_USER_INPUT,
+            "A subscription comes as text/event-stream, as multipart/mixed with a"
+            " subscriptionSpec, or over a WebSocket.",
+            406,
+        )
+    return Refused(
+        ErrorCode.BAD_USER_INPUT, f"A {kind.value} is sent by POST.", 405, {"Allow": "POST"}
+    )
