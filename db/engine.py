@@ -60,7 +60,7 @@ class Patience:
 
     connect: float = 10.0
     acquire: float = 30.0
-    statement: float = 30.0
+    statement: float | None = 30.0
     retry: float = 5.0
 
 
@@ -256,10 +256,11 @@ class Database:
         try:
             return await work()
         except (DatabaseUnavailable, TransactionConflict) as error:
-            if not _may_pass(error) or time.monotonic() - began > self._patience.retry:
+            too_late = time.monotonic() - began > self._patience.retry
+            if too_late or not self._is_worth_trying(error):
                 raise
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(self._is_worth_trying),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
             stop=stop_after_delay(self._patience.retry),
             reraise=True,
@@ -267,6 +268,14 @@ class Database:
             with attempt:
                 return await work()
         raise AssertionError("tenacity raises what was last")
+
+    def _is_worth_trying(self, error: BaseException) -> bool:
+        """Tell whether to try again: never where a commit may have taken place."""
+        if self._circuit.is_open:
+            return False
+        if isinstance(error, DatabaseUnavailable):
+            return error.may_pass and not isinstance(error, CommitUnknown | PoolExhausted)
+        return isinstance(error, TransactionConflict)
 
     async def _has_committed(self, transaction: Transaction) -> bool:
         """Ask what became of a transaction. Raises `CommitUnknown` where that can't be said."""
@@ -292,13 +301,6 @@ class Database:
 
 _USED_AT = "parley.used_at"
 _OUTCOME = text("SELECT pg_xact_status(CAST(:number AS text)::xid8)")
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Tell whether to try again: never where a commit may have taken place."""
-    if isinstance(error, DatabaseUnavailable):
-        return error.may_pass and not isinstance(error, CommitUnknown | PoolExhausted)
-    return isinstance(error, TransactionConflict)
 
 
 def _only_reads(statement: Executable) -> bool:

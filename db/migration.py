@@ -3,7 +3,8 @@
 Alembic's own command line works too (`alembic -x url=… upgrade head`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -13,14 +14,40 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 import migrations
 from db.engine import Database
-from db.errors import SchemaMismatch
+from db.errors import DatabaseUnavailable, SchemaMismatch
 from db.outages import outages_named
 
+_LOCK_NOT_AVAILABLE = "55P03"
 _LOCK_KEY = 0x70617274
 "Any number will do, as long as nothing else on the same database takes it."
+
+
+LOCK_PATIENCE_SECONDS = 120
+"How long a migration tries to get a lock that queries hold; each try waits for `LOCK_TIMEOUT`."
+
+
+class _LockTaken(DatabaseUnavailable):
+    """Somebody held a table for longer than a migration waits."""
+
+
+@contextmanager
+def _locks_named() -> Generator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if error.orig is not None and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            raise _LockTaken("a table that a migration changes is held") from error
+        raise
 
 
 class SchemaState(NamedTuple):
@@ -50,9 +77,15 @@ async def upgrade(database: Database) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
 
-    with outages_named():
-        async with database.engine.begin() as connection:
-            await connection.run_sync(run)
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(_LockTaken),
+        wait=wait_random_exponential(max=10),
+        stop=stop_after_delay(LOCK_PATIENCE_SECONDS),
+        reraise=True,
+    ):
+        with attempt, outages_named(), _locks_named():
+            async with database.engine.begin() as connection:
+                await connection.run_sync(run)
 
 
 async def current_revision(database: Database) -> str | None:

@@ -39,6 +39,17 @@ class DatabaseUrl:
     shown: str
     is_pooled: bool = False
 
+    @property
+    def direct(self) -> "DatabaseUrl":
+        """The server itself, behind Neon's pooler: the same host without `-pooler`."""
+        host = (self.sqlalchemy.host or "").replace(_POOLER_MARK, "", 1)
+        if not self.is_pooled or host == self.sqlalchemy.host:
+            return self
+        arguments = {**self.connect_args}
+        del arguments["statement_cache_size"]
+        direct = self.sqlalchemy.set(host=host)
+        return DatabaseUrl(direct, arguments, direct.render_as_string(hide_password=True))
+
 
 def parse_url(text: str, pooler: Pooler = "auto") -> DatabaseUrl:
     """Understand a Postgres URL. Raises `DatabaseUrlInvalid` with what is wrong."""
@@ -79,14 +90,6 @@ def parse_url(text: str, pooler: Pooler = "auto") -> DatabaseUrl:
         shown=url.render_as_string(hide_password=True),
         is_pooled=is_pooled,
     )
-
-
-def direct_url(text: str) -> str:
-    """Give the URL of the server behind Neon's pooler: the same host without `-pooler`."""
-    parts = _PARTS.fullmatch(text.strip())
-    if parts is None:
-        return text
-    return parts["before"] + parts["hosts"].replace(_POOLER_MARK, "", 1) + parts["after"]
 
 
 def _read(text: str) -> tuple[list[tuple[str, int]], URL]:

@@ -64,7 +64,10 @@ OnStart = Callable[[Services], Awaitable[None]]
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, database: Database, quotas: Quotas | None = None
+    settings: Settings,
+    database: Database,
+    quotas: Quotas | None = None,
+    reads: Database | None = None,
 ) -> AsyncGenerator[Services]:
     """Put the parts together, and take them apart in the right order.
 
@@ -97,6 +100,7 @@ async def open_services(
         agent = Agent(model, history_budget_tokens=settings.history_budget_tokens)
         yield Services(
             database=database,
+            reads=reads or database,
             turns=Turns(database, agent, retrieval, running, replies, quotas),
             replies=replies,
             unsaved=UnsavedReplies(agent, retrieval, quotas, reply_timeout=reply_timeout),
@@ -113,15 +117,21 @@ async def open_services(
         )
 
 
-def create_app(settings: Settings, database: Database, on_start: OnStart | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    database: Database,
+    on_start: OnStart | None = None,
+    reads: Database | None = None,
+) -> FastAPI:
     """Make the application over a database whose schema is up to date.
 
-    `on_start` runs before the first request is served.
+    `on_start` runs before the first request is served. Queries are answered from `reads`, where
+    that is given.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        async with open_services(settings, database, meter) as services:
+        async with open_services(settings, database, meter, reads) as services:
             app.state.services = services
             if on_start is not None:
                 await on_start(services)
@@ -136,6 +146,9 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None)
     describe(app)
+    app.state.body_limits = body_limits = BodyLimits(
+        settings.max_body_bytes, settings.max_upload_bytes, settings.max_batch_operations
+    )
     meter = Meter(settings)
     tokens = token_verifier(settings)
     identities = Identities(settings, tokens)
@@ -166,14 +179,12 @@ def create_app(settings: Settings, database: Database, on_start: OnStart | None 
         context,
         identities.viewer,
         operations(settings, meter),
-        body_limits=BodyLimits(
-            settings.max_body_bytes, settings.max_upload_bytes, settings.max_batch_operations
-        ),
+        body_limits=body_limits,
         graphiql=settings.serves_graphiql,
         allowed_origins=settings.allowed_origins,
     )
     app.include_router(router, prefix="/graphql", include_in_schema=False)
-    app.include_router(rest_router(context, identities.anonymous))
+    app.include_router(rest_router(context, identities.anonymous, meter.count_request))
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,

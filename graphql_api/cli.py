@@ -21,7 +21,7 @@ from graphql_api.app import open_services
 from graphql_api.auth import anonymous_viewer, known_viewer, operator, subject_viewer
 from graphql_api.data_folder import DataFolderInUse, DataFolderUnusable, knock
 from graphql_api.ingest import ReaderGone, Summary, ingest
-from graphql_api.instance import open_database, prepare_schema
+from graphql_api.instance import migrate, open_database, prepare_schema
 from graphql_api.logs import configure_logs
 from graphql_api.schema import printed_schema
 from graphql_api.serve import PortUnusable, serve
@@ -126,7 +126,7 @@ def schema_command() -> None:
 async def _migrate(settings: Settings) -> None:
     async with open_database(settings, beside=True) as held:
         before = await migration.current_revision(held.database)
-        await migration.upgrade(held.database)
+        await migrate(settings, held.database)
         after = await migration.current_revision(held.database)
     if before == after:
         click.echo(f"The schema is up to date (at {after}).")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Self
 
 import strawberry
 from strawberry.fastapi import BaseContext
+from strawberry.types.graphql import OperationType
 
 from db.engine import Database
 from db.viewer import Viewer
@@ -64,7 +65,9 @@ class Context(BaseContext):
 
     @property
     def database(self) -> Database:
-        return self.services.database
+        """Where this operation reads and writes; a query may be answered by a read replica."""
+        is_query = self.operation is not None and self.operation.kind is OperationType.QUERY
+        return self.services.reads if is_query else self.services.database
 
     @cached_property
     def loaders(self) -> Loaders:

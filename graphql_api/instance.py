@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from db import migration
 from db.embedded import EmbeddedPostgres
-from db.engine import Database
+from db.engine import Database, Patience
 from db.ingestion import has_no_documents
 from db.urls import parse_url
 from graphql_api.auth import operator
@@ -25,9 +25,13 @@ OWN_DOCS_SECONDS = 20
 
 
 class Held(NamedTuple):
-    """What this process works with: a database, and who else has the data folder (or null)."""
+    """What this process works with: a database, and who else has the data folder (or null).
+
+    `reads` is where queries may be answered from: the same, or a replica of it.
+    """
 
     database: Database
+    reads: Database
     neighbour: DataFolderInUse | None
 
 
@@ -54,13 +58,25 @@ async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGen
                 if attached is None:
                     raise neighbour
                 url = attached
-        database = Database(
-            parse_url(url),
-            pool_size=settings.database_pool_size,
-            max_overflow=settings.database_pool_overflow,
-        )
+        database = reads = _database(settings, url)
         stack.push_async_callback(database.close)
-        yield Held(database, neighbour)
+        if settings.database_read_url is not None:
+            reads = _database(settings, settings.database_read_url.get_secret_value())
+            stack.push_async_callback(reads.close)
+        yield Held(database, reads, neighbour)
+
+
+def _database(settings: Settings, url: str) -> Database:
+    return Database(
+        parse_url(url, settings.database_pooler),
+        pool_size=settings.database_pool_size,
+        max_overflow=settings.database_pool_overflow,
+        patience=Patience(
+            acquire=settings.database_acquire_timeout_seconds,
+            statement=settings.database_statement_timeout_seconds,
+            retry=settings.database_retry_seconds,
+        ),
+    )
 
 
 async def _take_folder(
@@ -89,9 +105,20 @@ async def prepare_schema(settings: Settings, database: Database) -> None:
     Raises `SchemaMismatch`.
     """
     if settings.database_url is None or settings.auto_migrate:
-        await migration.upgrade(database)
+        await migrate(settings, database)
     else:
         await migration.check_schema(database)
+
+
+async def migrate(settings: Settings, database: Database) -> None:
+    """Bring the schema up to date: past a pooler, and for as long as it takes."""
+    given = settings.database_direct_url
+    url = database.url.direct if given is None else parse_url(given.get_secret_value(), "none")
+    direct = Database(url, pool_size=1, max_overflow=0, patience=Patience(statement=None))
+    try:
+        await migration.upgrade(direct)
+    finally:
+        await direct.close()
 
 
 async def ingest_own_docs(services: Services) -> None:

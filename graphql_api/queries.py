@@ -14,7 +14,7 @@ from graphql_api.types.node import Node
 from graphql_api.types.pages import After, Before, Connection, First, Last, connection
 from graphql_api.types.users import User
 from resolvers.cursors import PageArguments, document_cursor, session_cursor
-from resolvers.documents import DEFAULT_SEARCH_RESULTS
+from resolvers.documents import DEFAULT_SEARCH_RESULTS, documents_page
 from resolvers.inputs import check_filter, parse_id
 from resolvers.nodes import find_node
 from resolvers.sessions import sessions_page
@@ -109,16 +109,16 @@ class Query:
             str | None, strawberry.argument(description="Only those fetched from there.")
         ] = None,
     ) -> Connection[Document]:
-        viewer, services = info.context.viewer, info.context.services
+        viewer, database = info.context.viewer, info.context.database
         check_filter(checksum, "checksum")
         check_filter(source_url, "sourceUrl")
         only = DocumentFilter(status.name if status else None, checksum, source_url)
         asked = PageArguments(first, after, last, before)
-        page = await services.library.page(viewer, only, asked)
+        page = await documents_page(viewer, database, only, asked)
         return connection(
             page,
             document_cursor,
-            lambda: documents.document_count(viewer, services.database, only),
+            lambda: documents.document_count(viewer, database, only),
         )
 
     @strawberry.field(

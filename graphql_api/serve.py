@@ -72,7 +72,7 @@ async def serve(settings: Settings) -> None:
             if settings.database_url is None:
                 await ingest_own_docs(services)
 
-        app = create_app(settings, held.database, on_start)
+        app = create_app(settings, held.database, on_start, held.reads)
 
         async def drain() -> None:
             """Let replies end while their followers still listen, and begin no new ones."""

@@ -15,6 +15,7 @@ from resolvers.unsaved import UnsavedReplies
 @dataclass(frozen=True, slots=True)
 class Services:
     database: Database
+    reads: Database
     turns: Turns
     replies: Replies
     unsaved: UnsavedReplies

@@ -10,6 +10,7 @@ from pydantic import (
     AliasChoices,
     BeforeValidator,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -68,11 +69,33 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DATABASE_URL", "NEON_DATABASE_URL"),
         description="A Postgres 15 or newer to use instead of the embedded one.",
     )
+    database_direct_url: SecretStr | None = Field(
+        None,
+        description="For migrations, where `DATABASE_URL` is a pooler's; by default its host"
+        " without `-pooler`.",
+    )
+    database_read_url: SecretStr | None = Field(
+        None, description="A read replica that GraphQL queries are answered from."
+    )
+    database_pooler: Literal["auto", "none", "transaction"] = Field(
+        "auto",
+        description="Whether a pooler in transaction mode stands before Postgres; `auto`: where"
+        " the host's name has `-pooler`.",
+    )
     database_pool_size: PositiveInt = Field(
         5, description="How many connections to Postgres are kept."
     )
     database_pool_overflow: NonNegativeInt = Field(
         15, description="How many more may be opened when all of those are busy."
+    )
+    database_acquire_timeout_seconds: PositiveFloat = Field(
+        30, description="How long to wait for one of our connections while all are busy."
+    )
+    database_statement_timeout_seconds: PositiveFloat = Field(
+        30, description="How long one statement may take; migrations may take longer."
+    )
+    database_retry_seconds: NonNegativeFloat = Field(
+        5, description="How long what the database breaks off is tried again."
     )
     auto_migrate: bool = Field(
         False, description="Bring the schema of `DATABASE_URL` up to date at each start."

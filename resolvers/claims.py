@@ -5,7 +5,7 @@ from typing import NamedTuple
 from db import audit, claims, users
 from db.audit import Action, Entity
 from db.claims import ClaimCollided, Moved
-from db.engine import Database
+from db.engine import Database, Transaction
 from db.users import UserRow
 from db.viewer import Viewer
 from resolvers.documents import Library
@@ -46,7 +46,7 @@ async def claim_anonymous_user(
 async def _claim(
     viewer: Viewer, visitor: Viewer, database: Database, request_id: str
 ) -> tuple[Claimed, Moved]:
-    async with database.transaction() as transaction:
+    async def claim(transaction: Transaction) -> tuple[Claimed, Moved]:
         row = await claims.lock_visitor(visitor, transaction)
         if row is None or row.claimed_by not in (None, viewer.user_id):
             raise NotFound
@@ -63,4 +63,6 @@ async def _claim(
             )
         session_count = await audit.claimed_sessions(viewer, transaction, row.id)
         user = await users.user(viewer, transaction)
-    return Claimed(user, session_count), moved
+        return Claimed(user, session_count), moved
+
+    return await database.transact(claim)

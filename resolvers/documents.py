@@ -9,7 +9,7 @@ import structlog
 from db import audit, documents, users
 from db.audit import Action, Entity
 from db.documents import DocumentFilter, DocumentRow, DuplicateDocument
-from db.engine import Database
+from db.engine import Database, Transaction
 from db.ids import DocumentId, UserId
 from db.models import IngestionStatus
 from db.pages import Page
@@ -43,14 +43,6 @@ class Library:
         self._database = database
         self._retrieval = retrieval
         self._index = index
-
-    async def page(
-        self, viewer: Viewer, only: DocumentFilter, asked: PageArguments
-    ) -> Page[DocumentRow]:
-        """Give a page of what the viewer may read, newest first. Raises `BadRequest`."""
-        return await documents.documents_page(
-            viewer, self._database, only, slice_of(asked, DOCUMENTS)
-        )
 
     async def progress(self, viewer: Viewer, id: str) -> AsyncGenerator[DocumentRow]:
         """Give a document each time it has changed, from now to READY or FAILED.
@@ -98,19 +90,23 @@ class Library:
             if await documents.document(viewer, self._database, document_id) is None:
                 raise NotFound
             raise InvalidInput("Only administrators share documents with everyone.", "visibility")
+
+        async def change(transaction: Transaction) -> DocumentRow:
+            await users.ensure_user(viewer, transaction)
+            row = await documents.update_document(
+                viewer, transaction, document_id, title=title, shared=shared
+            )
+            if row is None:
+                raise NotFound
+            given = {"title": title, "visibility": shared}
+            detail = {"fields": [name for name, value in given.items() if value is not None]}
+            await audit.record(
+                viewer, transaction, Action.UPDATE, Entity.DOCUMENT, row.id, detail, request_id
+            )
+            return row
+
         try:
-            async with self._database.transaction() as transaction:
-                await users.ensure_user(viewer, transaction)
-                row = await documents.update_document(
-                    viewer, transaction, document_id, title=title, shared=shared
-                )
-                if row is None:
-                    raise NotFound
-                given = {"title": title, "visibility": shared}
-                detail = {"fields": [name for name, value in given.items() if value is not None]}
-                await audit.record(
-                    viewer, transaction, Action.UPDATE, Entity.DOCUMENT, row.id, detail, request_id
-                )
+            row = await self._database.transact(change)
         except DuplicateDocument:
             raise InvalidInput("The same document is there already.", "visibility") from None
         if shared is not None:
@@ -120,7 +116,8 @@ class Library:
     async def delete(self, viewer: Viewer, *, id: str, request_id: str) -> DocumentId:
         """Delete a document with its passages; what cites it stays. Raises `NotFound`."""
         document_id = _known(id)
-        async with self._database.transaction() as transaction:
+
+        async def delete(transaction: Transaction) -> None:
             if not await documents.delete_document(viewer, transaction, document_id):
                 raise NotFound
             await audit.record(
@@ -131,6 +128,8 @@ class Library:
                 document_id,
                 request_id=request_id,
             )
+
+        await self._database.transact(delete)
         await self.forget([document_id])
         return document_id
 
@@ -153,6 +152,13 @@ def _index_may_be_away(ids: Sequence[DocumentId]) -> Generator[None]:
         yield
     except IndexUnavailable as error:
         log.warning("index.behind", document_ids=[str(id) for id in ids], reason=str(error))
+
+
+async def documents_page(
+    viewer: Viewer, database: Database, only: DocumentFilter, asked: PageArguments
+) -> Page[DocumentRow]:
+    """Give a page of what the viewer may read, newest first. Raises `BadRequest`."""
+    return await documents.documents_page(viewer, database, only, slice_of(asked, DOCUMENTS))
 
 
 def _known(id: str) -> DocumentId:

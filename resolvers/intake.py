@@ -11,7 +11,7 @@ from typing import NamedTuple
 from db import audit, documents, users
 from db.audit import Action, Entity
 from db.documents import DocumentRow, NewDocument
-from db.engine import Database
+from db.engine import Database, Transaction
 from db.ids import DocumentId
 from db.viewer import Viewer
 from rag.extraction import SUPPORTED, media_type
@@ -98,7 +98,7 @@ class Intake:
     async def _store(
         self, viewer: Viewer, new: NewDocument, *, shared: bool, request_id: str
     ) -> tuple[DocumentRow, bool]:
-        async with self._database.transaction() as transaction:
+        async def store(transaction: Transaction) -> tuple[DocumentRow, bool]:
             await users.ensure_user(viewer, transaction)
             row, is_new = await documents.add_document(viewer, transaction, new, shared=shared)
             if is_new:
@@ -106,7 +106,9 @@ class Intake:
                 await audit.record(
                     viewer, transaction, Action.CREATE, Entity.DOCUMENT, row.id, detail, request_id
                 )
-        return row, is_new
+            return row, is_new
+
+        return await self._database.transact(store)
 
     async def _described(self, source: Source, title: str | None) -> NewDocument:
         """Get hold of a source's bytes and say what they are. Raises `InvalidInput`."""

@@ -2,7 +2,7 @@
 
 from db import audit, messages, sessions
 from db.audit import Action, Entity
-from db.engine import Database
+from db.engine import Database, Transaction
 from db.ids import MessageId, SessionId
 from db.messages import MessageRow
 from db.pages import Page
@@ -34,7 +34,8 @@ async def delete_message(
     if not row:
         raise NotFound
     await replies.stop_row(viewer, row)
-    async with database.transaction() as transaction:
+
+    async def delete(transaction: Transaction) -> None:
         await sessions.lock_session(viewer, transaction, row.session_id)
         if not await messages.delete_message(viewer, transaction, row.id):
             raise NotFound
@@ -42,4 +43,6 @@ async def delete_message(
         await audit.record(
             viewer, transaction, Action.DELETE, Entity.MESSAGE, row.id, request_id=request_id
         )
+
+    await database.transact(delete)
     return row.id

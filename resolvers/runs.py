@@ -19,7 +19,7 @@ import structlog
 from db import messages, runs, turns
 from db.engine import Database, to_json
 from db.errors import DatabaseUnavailable, DataRefused
-from db.ids import MessageId, RunId, UserId
+from db.ids import MessageId, RunId, SessionId, UserId
 from db.messages import INTERRUPTED_ERROR, MessageRow
 from db.models import MessageStatus
 from db.runs import RunRow
@@ -64,6 +64,7 @@ class Run:
         self._stored_searches = 0
         self._ticked_searches = 0
         self._pending_since: float | None = None
+        self._kept_at = time.monotonic()
 
     @property
     def is_ticking(self) -> bool:
@@ -72,6 +73,10 @@ class Run:
     @property
     def key(self) -> tuple[UserId, MessageId]:
         return self.user_id, self.reply.id
+
+    def is_lost(self, lease: timedelta) -> bool:
+        """Tell whether its lease has run out: others take it for dead, though it is not."""
+        return time.monotonic() - self._kept_at >= lease.total_seconds()
 
     def stop(self, status: MessageStatus, error: dict[str, Any] | None = None) -> None:
         """End it early, unless it is ending already."""
@@ -107,6 +112,7 @@ class Run:
 
     def wrote(self, length: int) -> None:
         """Note that the tick was taken, and how much of the text the row holds."""
+        self._kept_at = time.monotonic()
         self._stored_searches = self._ticked_searches
         self.stored(length)
 
@@ -182,6 +188,14 @@ class RunningReplies:
 
     def find(self, user_id: UserId, reply_id: MessageId) -> Run | None:
         return self._runs.get((user_id, reply_id))
+
+    async def end_lost(self, user_id: UserId, session_id: SessionId) -> None:
+        """Store what we have of a session's reply whose lease ran out, before others bury it."""
+        for run in list(self._runs.values()):
+            is_there = (run.user_id, run.reply.session_id) == (user_id, session_id)
+            if is_there and run.is_lost(self.lease):
+                run.stop(MessageStatus.INTERRUPTED)
+                await asyncio.shield(run.stream.ended)
 
     async def close(self, grace: timedelta) -> None:
         """Let the runs end by themselves for so long, then store the rest as INTERRUPTED."""

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from db import audit, messages, sessions, users
 from db.audit import Action, Entity
-from db.engine import Database
+from db.engine import Database, Transaction
 from db.ids import SessionId, new_id
 from db.pages import Page
 from db.sessions import SessionRow
@@ -85,14 +85,19 @@ async def make_session(
     check_optional_text(title, "title")
     id = name.id or SessionId(new_id())
     key = name.key if name.id is None else None
-    async with database.transaction() as transaction:
+
+    async def make(transaction: Transaction) -> SessionRow | None:
         await users.ensure_user(viewer, transaction)
         row = await sessions.make_session(viewer, transaction, id, title=title, client_key=key)
         if row is not None:
             await audit.record(
                 viewer, transaction, Action.CREATE, Entity.SESSION, id, request_id=request_id
             )
-            return Made(row, is_new=True)
+        return row
+
+    made = await database.transact(make)
+    if made is not None:
+        return Made(made, is_new=True)
     try:
         present = await find_session(viewer, database, SessionName(id, name.key))
     except NotFound:  # deleted meanwhile
@@ -108,7 +113,8 @@ async def update_session(
     """Rename a session. Raises `NotFound`, `InvalidInput`."""
     check_text(title, "title")
     session_id = _known(id)
-    async with database.transaction() as transaction:
+
+    async def rename(transaction: Transaction) -> SessionRow:
         row = await sessions.retitle_session(viewer, transaction, session_id, title)
         if row is None:
             raise NotFound
@@ -121,7 +127,9 @@ async def update_session(
             {"fields": ["title"]},
             request_id,
         )
-    return row
+        return row
+
+    return await database.transact(rename)
 
 
 async def delete_session(
@@ -130,7 +138,8 @@ async def delete_session(
     """Delete a session and its history, stopping a reply under way. Raises `NotFound`."""
     session_id = _known(id)
     await replies.stop_in_session(viewer, session_id)
-    async with database.transaction() as transaction:
+
+    async def delete(transaction: Transaction) -> None:
         row = await sessions.lock_session(viewer, transaction, session_id)
         if row is None:
             raise NotFound
@@ -139,6 +148,8 @@ async def delete_session(
         await audit.record(
             viewer, transaction, Action.DELETE, Entity.SESSION, session_id, detail, request_id
         )
+
+    await database.transact(delete)
     return session_id
 
 
@@ -154,7 +165,8 @@ async def clear_history(
     """Delete a session's messages, of one chapter if given. Raises `NotFound`."""
     session_id = _known(id)
     await replies.stop_in_session(viewer, session_id, chapter)
-    async with database.transaction() as transaction:
+
+    async def clear(transaction: Transaction) -> tuple[SessionRow, int]:
         if await sessions.lock_session(viewer, transaction, session_id) is None:
             raise NotFound
         removed = 0
@@ -165,7 +177,9 @@ async def clear_history(
         await audit.record(
             viewer, transaction, Action.CLEAR, Entity.SESSION, session_id, detail, request_id
         )
-    return row, removed
+        return row, removed
+
+    return await database.transact(clear)
 
 
 def _known(id: str) -> SessionId:

@@ -190,8 +190,11 @@ class Turns:
     async def _begin(self, viewer: Viewer, sent: _Checked, request_id: str) -> SentTurn:
         if self._is_refusing:
             raise Unavailable("The server is going down. Send it again in a moment.")
+        if sent.session_id is not None:
+            await self._running.end_lost(viewer.user_id, sent.session_id)
         run_id = RunId(new_id())
-        async with self._database.transaction() as transaction:
+
+        async def begin(transaction: Transaction) -> SentTurn:
             await users.ensure_user(viewer, transaction)
             session = await self._claim_session(viewer, transaction, sent)
             await turns.settle_session(viewer, transaction, session.id)
@@ -223,9 +226,12 @@ class Turns:
             await audit.record(
                 viewer, transaction, Action.SEND, Entity.MESSAGE, question.id, detail, request_id
             )
-        events = self._answer(viewer, question, sent.document_ids)
-        self._running.start(viewer.user_id, reply, run_id, events)
-        return SentTurn(session, question, reply)
+            return SentTurn(session, question, reply)
+
+        begun = await self._database.transact(begin)
+        events = self._answer(viewer, begun.question, sent.document_ids)
+        self._running.start(viewer.user_id, begun.reply, run_id, events)
+        return begun
 
     async def _claim_session(
         self, viewer: Viewer, transaction: Transaction, sent: _Checked

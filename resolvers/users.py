@@ -2,7 +2,7 @@
 
 from db import audit, users
 from db.audit import Action, AuditRow, Entity
-from db.engine import Database
+from db.engine import Database, Transaction
 from db.pages import Page
 from db.users import UserRow
 from db.viewer import Viewer
@@ -28,14 +28,17 @@ async def update_profile(
     check_optional_text(email, "email")
     if email is not None and not _looks_like_an_address(email):
         raise InvalidInput("That is no e-mail address.", "email")
-    async with database.transaction() as transaction:
+
+    async def change(transaction: Transaction) -> UserRow:
         await users.ensure_user(viewer, transaction)
         row = await users.update_user(viewer, transaction, name=name, email=email)
         changed = [field for field, value in (("name", name), ("email", email)) if value]
         await audit.record(
             viewer, transaction, Action.UPDATE, Entity.USER, row.id, {"fields": changed}, request_id
         )
-    return row
+        return row
+
+    return await database.transact(change)
 
 
 def _looks_like_an_address(email: str) -> bool:

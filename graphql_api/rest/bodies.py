@@ -69,7 +69,7 @@ class HistoryMessage(BaseModel):
     """One turn of a conversation."""
 
     id: UUID = Field(description="The message's id.")
-    role: Literal["USER", "ASSISTANT", "SYSTEM"] = Field(description="Who speaks.")
+    role: Literal["user", "assistant", "system"] = Field(description="Who speaks.")
     content: str = Field(description="The text, as far as it is stored.")
     chapter: str | None = Field(description="The chapter that it was asked about.")
     citations: list[Citation] = Field(description="The passages that it cites, by marker.")
@@ -78,7 +78,8 @@ class HistoryMessage(BaseModel):
 
     @classmethod
     def of(cls, row: MessageRow) -> Self:
-        return cls.model_validate({**row._asdict(), "citations": citations_of(row)})
+        shown = {"citations": citations_of(row), "role": row.role.lower()}
+        return cls.model_validate(row._asdict() | shown)
 
 
 class History(BaseModel):

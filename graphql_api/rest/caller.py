@@ -16,6 +16,7 @@ from graphql_api.context import Context
 from resolvers.sessions import SessionName, session_name
 
 GetContext = Callable[[HTTPConnection], Awaitable[Context]]
+Count = Callable[[Viewer], Awaitable[None]]
 GetVisitor = Callable[[str], Viewer]
 
 _NAMESPACE = UUID("6d0c9f1e-2f7b-5d53-8f0e-5c1f1f7f1d42")
@@ -57,10 +58,14 @@ class Caller:
         return session.session_id or str(session.id)
 
 
-def identified_by(context: GetContext, visitor: GetVisitor) -> Callable[..., Awaitable[None]]:
+def identified_by(
+    context: GetContext, visitor: GetVisitor, count: Count
+) -> Callable[..., Awaitable[None]]:
     """Make the dependency that `Asking` and `Visiting` need to have run before them."""
 
     async def identify(request: Request, known: Annotated[Context, Depends(context)]) -> None:
+        if known.known_viewer is not None:
+            await count(known.known_viewer)
         request.state.context = known
         request.state.visitor = visitor
 

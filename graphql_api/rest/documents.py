@@ -15,6 +15,7 @@ from graphql_api.rest.caller import Asking
 from graphql_api.rest.openapi import example, problems
 from graphql_api.rest.problems import ProblemRoute
 from resolvers.cursors import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE, PageArguments, document_cursor
+from resolvers.documents import documents_page
 from resolvers.errors import BadRequest, InvalidInput
 from resolvers.intake import FileSource, Source, TextSource, UrlSource
 
@@ -72,9 +73,9 @@ async def list_documents(
     ] = None,
     status: Annotated[IngestionStatus | None, Query(description="Only those this far.")] = None,
 ) -> Documents:
-    page = await caller.context.services.library.page(
-        caller.viewer, DocumentFilter(status), PageArguments(first=limit, after=cursor)
-    )
+    database = caller.context.database
+    asked = PageArguments(first=limit, after=cursor)
+    page = await documents_page(caller.viewer, database, DocumentFilter(status), asked)
     return Documents(
         documents=[Document.of(row) for row in page.rows],
         next_cursor=document_cursor(page.rows[-1]) if page.has_next else None,

@@ -52,7 +52,7 @@ HISTORY: dict[str, Any] = {
     "messages": [
         {
             "id": QUESTION_ID,
-            "role": "USER",
+            "role": "user",
             "content": "When does the harbour close?",
             "chapter": "Opening hours",
             "citations": [],
@@ -61,7 +61,7 @@ HISTORY: dict[str, Any] = {
         },
         {
             "id": REPLY_ID,
-            "role": "ASSISTANT",
+            "role": "assistant",
             "content": ANSWER["response"],
             "chapter": "Opening hours",
             "citations": [CITATION],

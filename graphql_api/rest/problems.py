@@ -16,11 +16,12 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from db.errors import DatabaseUnavailable
 from graphql_api.auth import SESSION_HEADER
 from graphql_api.errors import RETRY_AFTER_SECONDS
+from graphql_api.payloads import BodyLimits
 from graphql_api.requests import request_id
 from graphql_api.rest.bodies import ChatAnswer, Problem
 from resolvers import errors
@@ -125,7 +126,7 @@ class ProblemRoute(APIRoute):
 
         async def answered(request: Request) -> Response:
             try:
-                response = await handle(request)
+                response = await handle(_bounded(request))
             except Exception as failure:
                 response = refusal(failure, request_id(request.scope))
             # Who asks is said by a header, which caches don't look at.
@@ -142,6 +143,24 @@ class ProblemRoute(APIRoute):
             await super().handle(scope, receive, send)
         except HTTPException as failure:
             await refusal(failure, request_id(scope))(scope, receive, send)
+
+
+def _bounded(request: Request) -> Request:
+    """Give the same request, whose body is refused as soon as it is too large to be taken."""
+    limits: BodyLimits = request.app.state.body_limits
+    is_form = "multipart/form-data" in request.headers.get("content-type", "")
+    most = limits.body_bytes + (limits.upload_bytes if is_form else 0)
+    size = 0
+
+    async def receive() -> Message:
+        nonlocal size
+        message = await request.receive()
+        size += len(message.get("body", b""))
+        if size > most:
+            raise HTTPException(413, f"The body is larger than {most:,} bytes.")
+        return message
+
+    return Request(request.scope, receive)
 
 
 def _retry_after_seconds(failure: Exception) -> int:

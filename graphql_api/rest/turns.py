@@ -135,7 +135,8 @@ async def begin(caller: Caller, body: ChatBody, idempotency_key: str | None) -> 
         if_busy=IfBusy(body.if_busy),
     )
     try:
-        sent = await _send(caller, message)
+        context = caller.context
+        sent = await context.services.turns.send(caller.viewer, message, context.request_id)
     except (CommitUnknown, PoolExhausted):  # it may be stored after all; it is only busy
         raise
     except DatabaseUnavailable as outage:
@@ -145,17 +146,6 @@ async def begin(caller: Caller, body: ChatBody, idempotency_key: str | None) -> 
         await caller.context.services.unsaved.allow(caller.viewer)
         sent = None
     return Turn(caller, message, body.session_id, sent)
-
-
-async def _send(caller: Caller, message: NewMessage) -> SentTurn:
-    """Send, and send once more: a database that has slept has closed what the pool still holds."""
-    send, request_id = caller.context.services.turns.send, caller.context.request_id
-    try:
-        return await send(caller.viewer, message, request_id)
-    except (CommitUnknown, PoolExhausted):
-        raise
-    except DatabaseUnavailable:
-        return await send(caller.viewer, message, request_id)
 
 
 def _message_id(viewer: Viewer, key: str | None) -> str | None:

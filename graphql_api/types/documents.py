@@ -25,7 +25,7 @@ class IngestionStatus(Enum):
 @strawberry.enum(description="Who may read a document.")
 class Visibility(Enum):
     PRIVATE = strawberry.enum_value("PRIVATE", description="Only its owner.")
-    SHARED = strawberry.enum_value("SHARED", description="Everyone.")
+    SHARED = strawberry.enum_value("SHARED", description="Everyone who asks.")
 
 
 @strawberry.type(description="A document that the agent can search.")

@@ -48,7 +48,7 @@ class ReplyEnded:
     " viewer's."
 )
 class ReplyRejected:
-    error: UserError = strawberry.field(description="Why.")
+    error: UserError = strawberry.field(description="Why it is so.")
 
 
 ReplyEvent = Annotated[

@@ -33,8 +33,8 @@ class AuditAction(Enum):
 class AuditEntity(Enum):
     USER = strawberry.enum_value("user", description="The viewer, or a visitor they claimed.")
     SESSION = strawberry.enum_value("session", description="A conversation.")
-    MESSAGE = strawberry.enum_value("message", description="A message.")
-    DOCUMENT = strawberry.enum_value("document", description="A document.")
+    MESSAGE = strawberry.enum_value("message", description="One turn of a conversation.")
+    DOCUMENT = strawberry.enum_value("document", description="Something that the agent can search.")
 
 
 @strawberry.type(
@@ -44,12 +44,13 @@ class AuditEntity(Enum):
 class AuditEntry(Node):
     entity_id: strawberry.ID = strawberry.field(description="The id of what was changed.")
     detail: JSON = strawberry.field(
-        description="Names and counts: `fields` that were changed, `message_count` deleted …"
+        description="Names and counts: `fields` that were changed, `message_count` of those"
+        " deleted."
     )
     request_id: str | None = strawberry.field(
         description="The request that changed it, as the server's log names it."
     )
-    created_at: datetime = strawberry.field(description="When.")
+    created_at: datetime = strawberry.field(description="When it was changed.")
 
     @strawberry.field(description="What was done.")
     @staticmethod

@@ -57,7 +57,7 @@ async def test_a_history_has_both_messages_in_reading_order(alice: Frontend, par
         "messages": [
             {
                 "id": str(asked),
-                "role": "USER",
+                "role": "user",
                 "content": "What is a lease?",
                 "chapter": None,
                 "citations": [],
@@ -65,7 +65,7 @@ async def test_a_history_has_both_messages_in_reading_order(alice: Frontend, par
             },
             {
                 "id": str(replied),
-                "role": "ASSISTANT",
+                "role": "assistant",
                 "content": "A promise with an end.",
                 "chapter": None,
                 "citations": [citation(document)],
@@ -195,5 +195,5 @@ async def test_a_history_is_read_while_much_is_said(alice: Frontend):
             answer = await alice.send("GET", "/chat/history", params={"session_id": name})
             if answer.status_code == 200:
                 roles = [each["role"] for each in answer.json()["messages"]]
-                assert roles == ["USER", "ASSISTANT"]
+                assert roles == ["user", "assistant"]
     await asking
