@@ -37,6 +37,7 @@ check: $(VENV)/dev  ## Run lint, types, import contracts, and the checks for dri
 	$(BIN)/lint-imports
 	@$(BIN)/parley schema | diff -u schema.graphql - \
 	  || { echo 'schema.graphql is behind: run `make schema`'; exit 1; }
+	@$(BIN)/python -m tests.schema_lint.lint
 	$(BIN)/python -m pytest -q tests/db/test_migrations.py
 
 schema: $(VENV)/runtime  ## Write schema.graphql from the code

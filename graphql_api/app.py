@@ -14,6 +14,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import HTTPConnection
 
@@ -167,6 +168,12 @@ def create_app(
     async def refuse(_: Request, error: Unauthenticated) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
         headers = {"WWW-Authenticate": "Bearer"}
         return refusal(401, ErrorCode.UNAUTHENTICATED, error.message, headers)
+
+    @app.exception_handler(405)
+    async def name_methods(_: Request, error: HTTPException) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        message = "GraphQL is asked by POST, or by GET for queries."
+        headers = {**(error.headers or {}), "Allow": "GET, POST"}
+        return refusal(405, ErrorCode.BAD_USER_INPUT, message, headers)
 
     @app.exception_handler(Unavailable)
     async def put_off(_: Request, error: Unavailable) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]

@@ -5,6 +5,7 @@ walked once. The first looks at its shape, before validation, whose rules themse
 made slow; the second adds up the cost, which needs the types and the variables.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -38,6 +39,9 @@ PRICES = {
 "What costs more than 1, which is what a field costs otherwise."
 COUNT_PRICE = 5
 "Of a connection's `totalCount`, which is counted when asked for."
+MAX_REPEATS = 50
+"""Of one field or fragment side by side. Validation compares each with each: a thousand take a
+second."""
 ASSUMED_LENGTH = 5
 "Of a list that is not paged: a reply cites a handful of passages."
 
@@ -72,20 +76,24 @@ class Shape(NamedTuple):
 def check_shape(document: DocumentNode, limits: Limits) -> None:
     """Raise `TooComplex` for an operation that nests, renames or annotates too much."""
     walk = _Shapes(document, limits)
+    on_definitions = sum(len(_directives(each)) for each in document.definitions)
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
             shape = walk.of(definition.selection_set)
             asked = (
                 ("depth", shape.depth, limits.depth),
                 ("aliases", shape.aliases, limits.aliases),
-                (
-                    "directives",
-                    shape.directives + len(definition.directives or ()),
-                    limits.directives,
-                ),
+                ("directives", shape.directives + on_definitions, limits.directives),
             )
             for name, has, most in asked:
                 _refuse_above(most, has, name)
+
+
+def _directives(definition: Any) -> list[Any]:
+    """Give the directives of a definition itself, and of the variables that it declares."""
+    declared = getattr(definition, "variable_definitions", None) or ()
+    own = [*(definition.directives or ())]
+    return own + [each for variable in declared for each in variable.directives or ()]
 
 
 def _refuse_above(most: int, has: int, name: str) -> None:
@@ -101,6 +109,23 @@ def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
     }
 
 
+def _repeats(selection_set: SelectionSetNode) -> int:
+    """Count how often the same thing is selected side by side, at most."""
+    names = Counter(_name(each) for each in selection_set.selections)
+    return max(names.values(), default=0)
+
+
+def _name(selection: Any) -> tuple[str, str]:
+    match selection:
+        case FieldNode():
+            return "field", (selection.alias or selection.name).value
+        case FragmentSpreadNode():
+            return "spread", selection.name.value
+        case _:
+            condition = selection.type_condition
+            return "inline", condition.name.value if condition else ""
+
+
 class _Shapes:
     def __init__(self, document: DocumentNode, limits: Limits) -> None:
         self._fragments = _fragments(document)
@@ -110,6 +135,7 @@ class _Shapes:
     def of(self, selection_set: SelectionSetNode, level: int = 0) -> Shape:
         """Give a selection's shape. What is deeper than allowed is not looked at any further."""
         depth = aliases = directives = 0
+        _refuse_above(MAX_REPEATS, _repeats(selection_set), "number of fields of one name")
         if level > self._limits.depth:
             return Shape(1, 0, 0)
         for selection in selection_set.selections:
@@ -220,9 +246,9 @@ class _Costs:
             if name in ("first", "last") and value is not None and "after" in field.args:
                 if value > MAX_PAGE_SIZE:
                     raise PageTooLong(f"{name} is a number from 0 to {MAX_PAGE_SIZE}, not {value}.")
-                sizes.append(value)
+                sizes.append(max(0, value))
             elif name == "limit" and value is not None:
-                sizes.append(value)
+                sizes.append(max(0, value))
         limit = field.args.get("limit")
         if not sizes and limit is not None and limit.default_value is not Undefined:
             return limit.default_value
@@ -232,7 +258,13 @@ class _Costs:
         if isinstance(node, VariableNode):
             name = node.name.value
             if name in self._variables:
-                given = self._variables[name]
-                return given if isinstance(given, int) and not isinstance(given, bool) else None
+                return _whole(self._variables[name])
             node = self._defaults.get(name)
         return int(node.value) if isinstance(node, IntValueNode) else None
+
+
+def _whole(given: object) -> int | None:
+    """Read a number as GraphQL's Int does, which takes 50.0 too."""
+    if isinstance(given, float) and given.is_integer():
+        return int(given)
+    return given if isinstance(given, int) and not isinstance(given, bool) else None

@@ -21,7 +21,6 @@ class Media(StrEnum):
 _ANY = {
     "*/*": (Media.JSON, Media.RESPONSE),
     "application/*": (Media.JSON, Media.RESPONSE),
-    "text/*": (Media.EVENTS,),
 }
 "What is meant by a range, the likeliest first."
 
@@ -33,9 +32,7 @@ def accepted_media(accept: Iterable[str]) -> list[Media]:
     said = False
     for part in ",".join(accept).split(","):
         name, quality, parameters = _media_range(part)
-        if not name:
-            continue
-        said = True
+        said = said or bool(part.strip())
         media = _ANY.get(name) or tuple(each for each in Media if each == name)
         if Media.MULTIPART in media and "subscriptionspec" not in parameters:
             continue  # @defer, or parts of some other kind

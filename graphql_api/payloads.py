@@ -112,6 +112,10 @@ def _malformed(message: str) -> Refused:
     return Refused(ErrorCode.BAD_USER_INPUT, message, 400)
 
 
+def _too_large(what: str, most: int) -> Refused:
+    return Refused(ErrorCode.BAD_USER_INPUT, f"{what} is larger than {most:,} bytes.", 413)
+
+
 def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
@@ -160,7 +164,7 @@ def _content_type(header: str) -> tuple[str, str]:
 
 async def _bounded(request: Request, most: int) -> AsyncGenerator[bytes]:
     """Pass a body on as it comes. Raises `Refused` as soon as it is too large."""
-    too_large = Refused(ErrorCode.BAD_USER_INPUT, f"The body is larger than {most:,} bytes.", 413)
+    too_large = _too_large("The body", most)
     declared = request.headers.get("content-length", "0")
     if declared.isdecimal() and int(declared) > most:
         raise too_large
@@ -184,17 +188,17 @@ async def _form(request: Request, limits: BodyLimits) -> AsyncGenerator[Payload]
     )
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError, AssertionError):
+    except MultiPartException as error:
+        if "maximum size" in error.message:
+            raise _too_large("A field of the form", limits.body_bytes) from None
+        raise _malformed("The form can't be read.") from None
+    except (KeyError, ValueError, AssertionError):
         raise _malformed("The form can't be read.") from None
     try:
         files = {name: part for name, part in form.multi_items() if isinstance(part, UploadFile)}
         for file in files.values():
             if (file.size or 0) > limits.upload_bytes:
-                raise Refused(
-                    ErrorCode.BAD_USER_INPUT,
-                    f"A file is larger than {limits.upload_bytes:,} bytes.",
-                    413,
-                )
+                raise _too_large("A file", limits.upload_bytes)
         operations, places = form.get("operations"), form.get("map")
         if not isinstance(operations, str) or not isinstance(places, str):
             raise _malformed("The form needs the fields operations and map.")

@@ -40,7 +40,7 @@ class PersistedDocuments:
         if payload.document_id is not None and payload.query is None:
             hash = payload.document_id.removeprefix("sha256:")
         if hash is None:
-            if not payload.query:
+            if payload.query is None:
                 raise Refused(ErrorCode.BAD_USER_INPUT, "There is no query.", 400)
             return payload.query
         if payload.query:

@@ -13,12 +13,15 @@ from urllib.parse import parse_qsl
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db.ids import new_id
 from graphql_api.errors import ErrorCode, refusal
 
 REQUEST_ID_HEADER = "X-Request-ID"
+CLIENT_GONE = 499
+"What nginx writes into its log; nobody is there to read it."
 QUIET = ("/health", "/graphql/assets")
 "Asked for all the time, and of no interest."
 
@@ -63,6 +66,8 @@ class Requests:
         with structlog.contextvars.bound_contextvars(request_id=id):
             try:
                 await self._app(scope, receive, send_with_id)
+            except ClientDisconnect:
+                status = CLIENT_GONE
             except Exception:
                 log.exception("request.failed", **_described(scope))
                 if scope["type"] == "http" and status is None:

@@ -1,6 +1,7 @@
 """The GraphQL endpoint: Strawberry's router, with an HTTP side of our own (GraphQL over HTTP)."""
 
 import asyncio
+import json
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
@@ -26,6 +27,7 @@ from graphql_api.negotiation import Media, accepted_media
 from graphql_api.operations import Operations, Prepared, ran_nothing
 from graphql_api.payloads import BodyLimits, Payload, payloads
 from graphql_api.refusals import Refused
+from graphql_api.requests import CLIENT_GONE
 from graphql_api.schema import schema
 from graphql_api.sockets import SocketHandler, decode_message, headers_of
 from graphql_api.transports import STREAM_TRANSPORTS, EventStream, with_heartbeats
@@ -35,8 +37,6 @@ CONNECTION_INIT_SECONDS = 10
 "How long a new socket may stay silent."
 OPERATIONS_PER_SOCKET = 100
 COST_HEADER = "X-GraphQL-Cost"
-CLIENT_GONE = 499
-"What nginx writes into its log; nobody is there to read it."
 
 ALL = frozenset(OperationType)
 QUERIES = frozenset({OperationType.QUERY})
@@ -84,7 +84,10 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         return UNSET
 
     def encode_json(self, data: object) -> str:
-        return orjson.dumps(data, default=str).decode()
+        try:
+            return orjson.dumps(data, default=str).decode()
+        except TypeError:  # half of a surrogate pair, which only a client can have sent
+            return json.dumps(data, default=str, separators=(",", ":"))
 
     def decode_json(self, data: str | bytes) -> object:
         """Read a socket's message; bodies are read by `payloads`."""
@@ -98,6 +101,8 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         try:
             return await self._answer(request, context, accepted)
         except Refused as refused:
+            if refused.status is None and accepted[0].is_stream:
+                return self._refused_stream(refused, accepted[0])
             return self._refusal(refused, accepted)
 
     async def _answer(self, request: Request, context: Context, accepted: list[Media]) -> Response:
@@ -169,8 +174,6 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         plain = [each for each in accepted if each in (Media.JSON, Media.RESPONSE)]
         media = plain[0] if plain else Media.JSON
         status = refused.status or (400 if media is Media.RESPONSE else 200)
-        if not plain and accepted and refused.status is None:
-            status = 400  # a stream that does not begin
         body = self.encode_json({"errors": [error.formatted for error in refused.errors]})
         return _json_response(body, media, status, refused.headers)
 
@@ -193,6 +196,13 @@ class ParleyRouter(GraphQLRouter[Context, None]):
             transport.heartbeat_interval,
         )
         return EventStream(body, headers=dict(transport.headers))
+
+    def _refused_stream(self, refused: Refused, media: Media) -> Response:
+        """Tell what is wrong with a document in the stream itself, where clients look for it."""
+        transport = STREAM_TRANSPORTS[media]()
+        errors = {"errors": [error.formatted for error in refused.errors]}
+        shown = transport.encode_next(cast("Any", errors), self.encode_json)
+        return Response(shown + transport.encode_complete(), headers=dict(transport.headers))
 
     async def _page(self) -> Response:
         if self.graphql_ide is None:
@@ -226,7 +236,8 @@ def _shown(result: ExecutionResult) -> dict[str, Any]:
 
 
 def _json_response(body: str, media: Media, status: int, headers: Mapping[str, str]) -> Response:
-    return Response(body, status, dict(headers), media_type=f"{media.value}; charset=utf-8")
+    headers = {**headers, "Vary": "Accept"}
+    return Response(body, status, headers, media_type=f"{media.value}; charset=utf-8")
 
 
 async def _while_connected(request: Request, work: Awaitable[ResultT]) -> ResultT:

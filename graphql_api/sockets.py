@@ -136,21 +136,28 @@ def _fault(message: object) -> str | None:
     """Say what is wrong with a message's form; null: nothing."""
     match message:
         case {"type": "subscribe", "id": str(id), "payload": object() as payload} if id:
-            try:
-                read_payload(payload)
-            except Refused as refused:
-                return refused.errors[0].message
-            return None
+            return _fault_of_payload(payload)
         case {"type": "subscribe"}:
             return "A subscribe message has an id and a payload."
         case {"type": "complete", "id": str()}:
             return None
         case {"type": "complete"}:
             return "A complete message has an id."
-        case {"type": str()}:
+        case {"type": "ping" | "pong", "payload": str() | int() | float() | list()}:
+            return "A payload is an object."
+        case {"type": "ping" | "pong" | "connection_init"}:
             return None
         case _:
-            return "A message is a JSON object with a type."
+            return "A message is a JSON object with a type of graphql-transport-ws."
+
+
+def _fault_of_payload(payload: object) -> str | None:
+    try:
+        asked = read_payload(payload)
+    except Refused as refused:
+        return refused.errors[0].message
+    names_one = asked.document_id is not None or "persistedQuery" in asked.extensions
+    return None if asked.query is not None or names_one else "A payload has a query."
 
 
 def decode_message(text: str | bytes) -> object:
