@@ -55,6 +55,9 @@ bench-search: $(VENV)/dev  ## Measure the embedded vector store with 10,000 chun
 bench-streaming: $(VENV)/dev  ## Measure streaming: WAL, memory per follower, gaps
 	$(BIN)/python -m benchmarks.streaming
 
+bench-caching: $(VENV)/dev  ## Measure what remembering is worth
+	$(BIN)/python -m benchmarks.caching
+
 lock: ## Write the lock files anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 pyproject.toml --group build -o requirements.txt
@@ -65,4 +68,4 @@ lock: ## Write the lock files anew (needs uv)
 clean:  ## Remove the virtual environment (not your data)
 	rm -rf $(VENV)
 
-.PHONY: help setup serve test check schema assets bench-retrieval bench-search bench-streaming lock clean
+.PHONY: help setup serve test check schema assets bench-retrieval bench-search bench-streaming bench-caching lock clean

@@ -4,6 +4,7 @@ What the index finds is read again from Postgres as the viewer. While Postgres i
 what is shared by all can be found (`search_shared`), as the index holds it.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import structlog
@@ -21,6 +22,10 @@ PASSAGES_PER_SEARCH = 6
 "What fits a small model's prompt with room to think; the sixth is rarely cited."
 
 
+REMEMBERED_QUERIES = 128
+"Vectors of the queries asked last: about 50 KB each, at 1,536 dimensions."
+
+
 class Retrieval:
     """Searches the index as a viewer, and reads every hit again from Postgres as that viewer."""
 
@@ -28,6 +33,7 @@ class Retrieval:
         self._database = database
         self._index = index
         self._embedder = embedder
+        self._embedded_before: OrderedDict[str, Sequence[float]] = OrderedDict()
 
     def bound(self, viewer: Viewer, document_ids: Sequence[DocumentId] | None) -> Search:
         """Give the agent its search: whose it is and what it may see is settled here."""
@@ -71,8 +77,15 @@ class Retrieval:
         """Embed a query; without the embedder, words alone still find most of it."""
         if self._embedder is None:
             return None
-        try:
-            return (await self._embedder.embed([query]))[0]
-        except EmbedderUnavailable as error:
-            log.warning("retrieval.without_vectors", reason=str(error))
-            return None
+        known = self._embedded_before
+        if query not in known:
+            try:
+                known[query] = (await self._embedder.embed([query]))[0]
+            except EmbedderUnavailable as error:
+                log.warning("retrieval.without_vectors", reason=str(error))
+                return None
+        known.move_to_end(query)
+        vector = known[query]
+        if len(known) > REMEMBERED_QUERIES:
+            known.popitem(last=False)
+        return vector

@@ -17,7 +17,7 @@ from db.engine import Database
 from db.urls import parse_url
 from tests.conftest import cloned
 from tests.interop.better_auth.servers import HERE, BetterAuth, better_auth, documented_sql
-from tests.interop.npm import NoNode, install
+from tests.npm import NoNode, install
 from tests.people import Person
 from tests.process.conversation import send
 from tests.process.processes import Server, run, served, until

@@ -70,6 +70,7 @@ class OneVector:
 
     def __init__(self, *, away: bool = False) -> None:
         self.away = away
+        self.asked: list[str] = []
 
     async def open(self) -> None:
         pass
@@ -77,6 +78,7 @@ class OneVector:
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         if self.away:
             raise EmbedderUnavailable("no connection")
+        self.asked += texts
         return [[1.0, 0.0, 0.0] for _ in texts]
 
     async def close(self) -> None: ...
@@ -136,6 +138,27 @@ async def test_with_an_embedder_a_query_is_a_vector_too(database: Database):
     index = CarelessIndex()
     await Retrieval(database, index, OneVector()).search(make_viewer(), "x", limit=5)
     assert index.vectors == [[1.0, 0.0, 0.0]]
+
+
+async def test_a_query_that_was_asked_before_is_not_embedded_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("rag.retrieval.REMEMBERED_QUERIES", 2)
+    embedder = OneVector()
+    retrieval = Retrieval(database, CarelessIndex(), embedder)
+    for query in ("a", "b", "a", "c", "a", "b"):
+        await retrieval.search(make_viewer(), query, limit=5)
+    # "c" took the place of "b", which had not been asked for the longest.
+    assert embedder.asked == ["a", "b", "c", "b"]
+
+
+async def test_an_embedder_that_was_away_is_asked_again(database: Database):
+    embedder = OneVector(away=True)
+    retrieval = Retrieval(database, CarelessIndex(), embedder)
+    await retrieval.search(make_viewer(), "a", limit=5)
+    embedder.away = False
+    await retrieval.search(make_viewer(), "a", limit=5)
+    assert embedder.asked == ["a"]
 
 
 async def test_when_the_embedder_is_away_words_are_searched(database: Database):

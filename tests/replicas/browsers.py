@@ -14,16 +14,11 @@ What a page has of a reply stays in JavaScript: the offset it resumes at is `con
 
 import asyncio
 import json
-import shutil
-import subprocess
-import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
-
-from filelock import FileLock
 
 from tests.process.processes import Server
 
@@ -31,8 +26,6 @@ Transport = Literal["ws", "sse"]
 Event = dict[str, Any]
 
 CLIENTS = Path(__file__).parent / "clients"
-LOCK = Path(tempfile.gettempdir()) / "parley-test-clients.lock"
-INSTALL_SECONDS = 120
 PATIENCE_SECONDS = 20.0
 "Far longer than anything takes on a busy machine: who waits this long waits for a bug."
 LINE_BYTES = 16 * 1024 * 1024
@@ -52,44 +45,6 @@ SEND = f"""subscription ($input: SendMessageInput!, $offset: Int) {{
 REPLY = f"""subscription ($messageId: ID!, $offset: Int) {{
   reply(messageId: $messageId, offset: $offset) {EVENT}
 }}"""
-
-
-class NoBrowser(Exception):
-    """The clients can't be had here; the message says why."""
-
-
-def install_clients() -> str:
-    """Have npm fetch the clients in the versions of `package.json`, and give Node's path."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        raise NoBrowser("the real JavaScript clients need node and npm")
-    wanted: dict[str, str] = json.loads((CLIENTS / "package.json").read_text())["dependencies"]
-    command = "install --no-save --no-package-lock --ignore-scripts --no-audit --no-fund".split()
-    with FileLock(LOCK):
-        if _installed(wanted) != wanted:
-            try:
-                subprocess.run(
-                    [npm, *command],
-                    cwd=CLIENTS,
-                    check=True,
-                    capture_output=True,
-                    text=True,
-                    timeout=INSTALL_SECONDS,
-                )
-            except subprocess.CalledProcessError as error:
-                raise NoBrowser(f"npm install failed: {error.stderr.strip()[-300:]}") from error
-            except subprocess.TimeoutExpired as error:
-                raise NoBrowser(f"npm install took over {INSTALL_SECONDS} s") from error
-    return node
-
-
-def _installed(wanted: dict[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for name in wanted:
-        package = CLIENTS / "node_modules" / name / "package.json"
-        if package.exists():
-            found[name] = json.loads(package.read_text())["version"]
-    return found
 
 
 class Page:

@@ -9,8 +9,9 @@ import pytest_asyncio
 from db.engine import Database
 from db.urls import parse_url
 from tests.conftest import cloned
+from tests.npm import NoNode, install
 from tests.openai_server import OpenAIServer, openai_server
-from tests.replicas.browsers import Browser, NoBrowser, install_clients, opened_browser
+from tests.replicas.browsers import CLIENTS, Browser, opened_browser
 from tests.replicas.pairs import Pair, Road, Rows, paired, road_to
 
 LEASE_SECONDS = 3.0
@@ -22,8 +23,8 @@ GRACE_SECONDS = 3.0
 @pytest.fixture(scope="session")
 def node() -> str:
     try:
-        return install_clients()
-    except NoBrowser as reason:
+        return install(CLIENTS)
+    except NoNode as reason:
         pytest.skip(str(reason))
 
 

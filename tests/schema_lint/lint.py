@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from tests.interop.npm import NoNode, install
+from tests.npm import NoNode, install
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

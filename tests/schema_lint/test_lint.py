@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.npm import NoNode, install
+from tests.npm import NoNode, install
 from tests.schema_lint.lint import HERE, ROOT, compare, lint
 
 RELEASED = """
