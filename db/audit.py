@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Integer, Text, Uuid, bindparam, cast, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from db.engine import AnySelect, Database, Reader, Transaction, many, one
+from db.engine import AnySelect, Database, Proof, Reader, Transaction, many, one
 from db.ids import UserId, new_id
 from db.models import AuditLog, User
 from db.pages import Page, Slice, keyset, page
@@ -51,7 +51,7 @@ class AuditRow(NamedTuple):
     created_at: datetime
 
 
-# With the number of the transaction, by which the outcome of a commit can be asked for.
+# With the number of the transaction: with the entry, it proves that a commit took place.
 _WRITE = insert(AuditLog).returning(cast(func.pg_current_xact_id(), Text()))
 _VIEWER = bindparam("viewer", type_=Uuid())
 _CLAIMED = select(User.id).where(User.claimed_by == _VIEWER).scalar_subquery()
@@ -63,6 +63,9 @@ _OF_VIEWER: AnySelect = select(*(AuditLog.__table__.c[name] for name in AuditRow
     _READABLE
 )
 _ENTRY = _OF_VIEWER.where(AuditLog.id == bindparam("id", type_=Uuid()))
+_WRITTEN: AnySelect = select(AuditLog.id).where(
+    AuditLog.user_id == _VIEWER, AuditLog.id == bindparam("id", type_=Uuid())
+)
 _COUNT = select(func.count()).select_from(AuditLog).where(_READABLE)
 _CLAIMED_SESSIONS = select(
     func.coalesce(func.sum(cast(AuditLog.detail["session_count"].astext, Integer())), 0)
@@ -83,11 +86,12 @@ async def record(
     request_id: str | None = None,
 ) -> None:
     """Note a change. `detail` names things and counts them; it never holds message text."""
-    [[transaction.number]] = await transaction.rows(
+    id = new_id()
+    [[number]] = await transaction.rows(
         _WRITE,
         {
             "user_id": viewer.user_id,
-            "id": new_id(),
+            "id": id,
             "action": action,
             "entity": entity,
             "entity_id": entity_id,
@@ -95,6 +99,7 @@ async def record(
             "request_id": request_id,
         },
     )
+    transaction.proof = Proof(number, _WRITTEN, {"viewer": viewer.user_id, "id": id})
 
 
 async def audit_page(viewer: Viewer, database: Database, wanted: Slice) -> Page[AuditRow]:

@@ -33,6 +33,7 @@ from db.circuit import Circuit
 from db.errors import (
     CommitUnknown,
     DatabaseUnavailable,
+    DataRefused,
     PoolExhausted,
     TransactionConflict,
 )
@@ -84,16 +85,28 @@ class Reader(Protocol):
     async def rows(self, statement: Executable, values: Values) -> Sequence[AnyRow]: ...
 
 
+class Proof(NamedTuple):
+    """How the outcome of a commit that broke off can be found out.
+
+    `number` is Postgres' own of the transaction (`pg_current_xact_id`). The statement finds a
+    row that nobody else can have written: after a crash, Postgres gives the number of what it
+    has lost to the next transaction.
+    """
+
+    number: str
+    statement: AnySelect
+    values: Values
+
+
 class Transaction:
     """A unit of work. It is committed by the `async with` that opened it, and by nobody else.
 
-    `number` is Postgres' own (`pg_current_xact_id`), where somebody asked for it: by it the
-    outcome of a commit can be found out that broke off.
+    `proof` is for whoever wants to know later whether it was; null: that can't be found out.
     """
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
-        self.number: str | None = None
+        self.proof: Proof | None = None
 
     async def rows(self, statement: Executable, values: Values) -> Sequence[AnyRow]:
         result = await self._connection.execute(statement, values)
@@ -279,23 +292,24 @@ class Database:
 
     async def _has_committed(self, transaction: Transaction) -> bool:
         """Ask what became of a transaction. Raises `CommitUnknown` where that can't be said."""
-        if transaction.number is None:
+        proof = transaction.proof
+        if proof is None:
             raise CommitUnknown("nobody asked for its number")
         deadline = time.monotonic() + self._patience.retry
         while time.monotonic() < deadline:
             try:
-                rows = await self._again(
-                    lambda: self.rows(_OUTCOME, {"number": transaction.number})
-                )
+                rows = await self._again(lambda: self.rows(_OUTCOME, {"number": proof.number}))
+                match rows[0][0]:
+                    case "committed":
+                        return bool(await self.rows(proof.statement, proof.values))
+                    case "aborted":
+                        return False
+                    case _:
+                        await asyncio.sleep(OUTCOME_SECONDS)
+            except DataRefused:
+                return False  # Postgres has crashed, and not come as far as this number again
             except DatabaseUnavailable as error:
                 raise CommitUnknown(str(error)) from error
-            match rows[0][0]:
-                case "committed":
-                    return True
-                case "aborted":
-                    return False
-                case _:
-                    await asyncio.sleep(OUTCOME_SECONDS)
         raise CommitUnknown("it is still under way")
 
 

@@ -60,7 +60,7 @@ def _named(error: BaseException) -> DatabaseError | None:
     name = type(cause or error).__name__
     if state.startswith(_CONFLICT):
         return TransactionConflict(name)
-    if state.startswith(_SET_WRONGLY) or isinstance(cause, ssl.SSLCertVerificationError):
+    if state.startswith(_SET_WRONGLY) or _is_refused_tls(cause):
         return DatabaseUnavailable(name, may_pass=False)
     if isinstance(cause, asyncpg.DataError):
         return DataRefused(name)
@@ -68,3 +68,13 @@ def _named(error: BaseException) -> DatabaseError | None:
     if isinstance(error, DBAPIError):
         is_lost = is_lost or error.connection_invalidated
     return DatabaseUnavailable(name) if is_lost or state.startswith(_AWAY) else None
+
+
+def _is_refused_tls(cause: BaseException | None) -> bool:
+    """Tell whether one side does not take the other's TLS, or has none.
+
+    asyncpg says the latter by a plain `ConnectionError`; those of the system are its subclasses.
+    """
+    return isinstance(cause, ssl.SSLCertVerificationError) or (
+        type(cause) is ConnectionError and "SSL" in str(cause)
+    )

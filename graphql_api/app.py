@@ -188,6 +188,7 @@ def create_app(
         operations(settings, meter),
         body_limits=body_limits,
         graphiql=settings.serves_graphiql,
+        takes_keys=settings.allows_anonymous,
         allowed_origins=settings.allowed_origins,
     )
     app.include_router(router, prefix="/graphql", include_in_schema=False)

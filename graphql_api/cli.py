@@ -73,7 +73,10 @@ def serve_command() -> None:
 
     Without DATABASE_URL, an embedded Postgres is started under DATA_DIR and migrated.
     """
-    _run(serve(load_settings()))
+    settings = load_settings()
+    if settings.is_production:
+        configure_logs(as_json=True)
+    _run(serve(settings))
 
 
 @commands.command("migrate")
@@ -106,10 +109,10 @@ def ingest_command(
     if len(named) > 1:
         raise click.UsageError("Give one of --anonymous-key, --subject and --email, not more.")
 
+    viewer = _owner(settings, anonymous_key, subject)
+
     async def owner(database: Database) -> Viewer:
-        if email is not None:
-            return await _user_with(email, database)
-        return _owner(settings, anonymous_key, subject)
+        return viewer if email is None else await _user_with(email, database)
 
     console = Console()
     summary = _run(_ingest(settings, places, owner, shared=not named, console=console))

@@ -97,9 +97,13 @@ Browsers call it unsafe to allow even attributes of known content; all others st
 """
 
 
-def graphiql_page(nonce: str) -> str:
-    """Give the page. The nonce is one that nobody can guess, new for each answer."""
-    return _template(STATIC).replace("%NONCE%", escape(nonce))
+def graphiql_page(nonce: str, *, takes_keys: bool = True) -> str:
+    """Give the page. The nonce is one that nobody can guess, new for each answer.
+
+    With `takes_keys` the identity is filled in: a key of the browser's own.
+    """
+    page = _template(STATIC).replace("%TAKES_KEYS%", json.dumps(takes_keys))
+    return page.replace("%NONCE%", escape(nonce))
 
 
 def graphiql_headers(nonce: str) -> dict[str, str]:

@@ -54,7 +54,7 @@ class Limits:
     depth: int = 15
     aliases: int = 30
     directives: int = 30
-    cost: int = 10_000
+    cost: int = 50_000
 
 
 class TooComplex(Exception):
@@ -109,33 +109,18 @@ def _fragments(document: DocumentNode) -> dict[str, FragmentDefinitionNode]:
     }
 
 
-def _repeats(selection_set: SelectionSetNode) -> int:
-    """Count how often the same thing is selected side by side, at most."""
-    names = Counter(_name(each) for each in selection_set.selections)
-    return max(names.values(), default=0)
-
-
-def _name(selection: Any) -> tuple[str, str]:
-    match selection:
-        case FieldNode():
-            return "field", (selection.alias or selection.name).value
-        case FragmentSpreadNode():
-            return "spread", selection.name.value
-        case _:
-            condition = selection.type_condition
-            return "inline", condition.name.value if condition else ""
-
-
 class _Shapes:
     def __init__(self, document: DocumentNode, limits: Limits) -> None:
         self._fragments = _fragments(document)
         self._known: dict[str, Shape] = {}
+        self._known_names: dict[str, Counter[str]] = {}
         self._limits = limits
 
     def of(self, selection_set: SelectionSetNode, level: int = 0) -> Shape:
         """Give a selection's shape. What is deeper than allowed is not looked at any further."""
         depth = aliases = directives = 0
-        _refuse_above(MAX_REPEATS, _repeats(selection_set), "number of fields of one name")
+        repeats = max(self._names(selection_set).values(), default=0)
+        _refuse_above(MAX_REPEATS, repeats, "number of fields of one name")
         if level > self._limits.depth:
             return Shape(1, 0, 0)
         for selection in selection_set.selections:
@@ -154,6 +139,28 @@ class _Shapes:
             aliases += below.aliases
             directives += below.directives
         return Shape(depth, aliases, directives)
+
+    def _names(self, selection_set: SelectionSetNode) -> Counter[str]:
+        """Count what is selected side by side, by its name, also through fragments."""
+        names: Counter[str] = Counter()
+        for selection in selection_set.selections:
+            if isinstance(selection, FieldNode):
+                names[(selection.alias or selection.name).value] += 1
+            elif isinstance(selection, InlineFragmentNode):
+                names["…"] += 1
+                names += self._names(selection.selection_set)
+            elif isinstance(selection, FragmentSpreadNode):
+                names[f"…{selection.name.value}"] += 1
+                names += self._names_of_fragment(selection.name.value)
+        return names
+
+    def _names_of_fragment(self, name: str) -> Counter[str]:
+        if name not in self._known_names:
+            self._known_names[name] = Counter()  # if it spreads itself
+            fragment = self._fragments.get(name)
+            if fragment is not None:
+                self._known_names[name] = self._names(fragment.selection_set)
+        return self._known_names[name]
 
     def _of_fragment(self, name: str) -> Shape:
         if name not in self._known:

@@ -6,9 +6,12 @@ import sys
 import structlog
 
 
-def configure_logs() -> None:
-    """Send our events, and those of the libraries, to standard error."""
-    for_people = sys.stderr.isatty()
+def configure_logs(*, as_json: bool | None = None) -> None:
+    """Send our events, and those of the libraries, to standard error.
+
+    By default as JSON, unless it is a terminal.
+    """
+    for_people = sys.stderr.isatty() if as_json is None else not as_json
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

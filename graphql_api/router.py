@@ -58,6 +58,7 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         *,
         body_limits: BodyLimits,
         graphiql: bool,
+        takes_keys: bool,
         allowed_origins: frozenset[str],
     ) -> None:
         super().__init__(
@@ -72,6 +73,7 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         self.operations = operations
         self._identify = identify
         self._body_limits = body_limits
+        self._takes_keys = takes_keys
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
         """Take the identity from the first message, else from the handshake's headers."""
@@ -208,7 +210,7 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         if self.graphql_ide is None:
             raise Refused(ErrorCode.NOT_FOUND, "There is no GraphiQL here.", 404)
         nonce = secrets.token_urlsafe(16)
-        page = await asyncio.to_thread(graphiql_page, nonce)
+        page = await asyncio.to_thread(graphiql_page, nonce, takes_keys=self._takes_keys)
         return HTMLResponse(page, headers=graphiql_headers(nonce))
 
 

@@ -57,7 +57,8 @@ class Settings(BaseSettings):
 
     environment: Literal["development", "production"] = Field(
         "development",
-        description="`production` turns GraphiQL and the suggestions in error messages off.",
+        description="`production` turns GraphiQL and the suggestions in error messages off, and"
+        " logs JSON.",
     )
     host: str = Field("127.0.0.1", description="The address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on.")
@@ -189,7 +190,7 @@ class Settings(BaseSettings):
         30, description="How many directives an operation may have."
     )
     max_query_cost: PositiveInt = Field(
-        10_000, description="What an operation may cost: its fields, times the rows of their pages."
+        50_000, description="What an operation may cost: its fields, times the rows of their pages."
     )
     query_timeout_seconds: PositiveFloat = Field(
         30, description="How long a query may take; mutations and subscriptions may take longer."

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +17,7 @@ from sqlalchemy import text
 
 from db.engine import Database
 from db.urls import parse_url
+from db.users import ensure_user
 from graphql_api.auth import subject_viewer
 from tests.conftest import cloned
 from tests.openai_server import Silence, openai_server
@@ -192,6 +194,32 @@ async def test_a_subjects_documents_are_theirs(postgres_url: str, shelf: Path, t
         assert [tuple(row) for row in owners] == [
             (subject_viewer("https://issuer.test", "alice").user_id,)
         ]
+
+
+async def test_a_user_is_found_by_their_address(postgres_url: str, shelf: Path, tmp_path: Path):
+    async with cloned(postgres_url) as url:
+        database = Database(parse_url(url))
+        ann = replace(subject_viewer("https://issuer.test", "ann"), email="Ann@Example.org")
+        twins = [
+            replace(subject_viewer("https://issuer.test", name), email="twin@example.org")
+            for name in ("castor", "pollux")
+        ]
+        async with database.transaction() as transaction:
+            for viewer in (ann, *twins):
+                await ensure_user(viewer, transaction)
+
+        async def ingest(email: str) -> Ended:
+            document = str(shelf / "notes" / "ants.md")
+            return await run("ingest", document, "--email", email, cwd=tmp_path, DATABASE_URL=url)
+
+        assert (await ingest("ann@example.org")).code == 0
+        owners = await database.rows(text("SELECT owner_id FROM documents"), {})
+        assert [tuple(row) for row in owners] == [(ann.user_id,)]
+        for email, why in (("nobody@example.org", "No user"), ("twin@example.org", "2 users")):
+            refused = await ingest(email)
+            assert refused.code == 2
+            assert why in refused.err
+        await database.close()
 
 
 async def test_ctrl_c_breaks_it_off_and_the_next_one_goes_on(tmp_path: Path):
