@@ -28,8 +28,10 @@ from resolvers import errors
 
 RETRY_AFTER_SECONDS = 1
 
-_SUGGESTION = re.compile(r" Did you mean .*\?$")
-"How graphql-core ends a message with names that the client did not know."
+_SUGGESTION = re.compile(r" Did you mean [^?]*\?")
+"How graphql-core names what the client did not know."
+_FAULT_WITHIN = "encountered error"
+"How graphql-core quotes what broke, as no expected failure does, while it read a value."
 
 log = structlog.get_logger(__name__)
 
@@ -147,6 +149,11 @@ def _answer_unavailable(context: Context | None) -> None:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
 
 
+def is_fault(failure: GraphQLError) -> bool:
+    """Tell whether a value could not be read because something of ours broke."""
+    return _FAULT_WITHIN in failure.message
+
+
 def _code(failure: GraphQLError) -> ErrorCode:
     match failure.original_error:
         case errors.Unauthenticated():
@@ -157,6 +164,8 @@ def _code(failure: GraphQLError) -> ErrorCode:
             return ErrorCode.BAD_USER_INPUT
         case errors.Unavailable() | DatabaseUnavailable():
             return ErrorCode.UNAVAILABLE
+        case _ if is_fault(failure):
+            return ErrorCode.INTERNAL
         case None if failure.path is None:  # a variable
             return ErrorCode.BAD_USER_INPUT
         case GraphQLError():

@@ -32,14 +32,16 @@ from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from graphql_api.context import Context
-from graphql_api.errors import ErrorCode, show
+from graphql_api.errors import ErrorCode, is_fault, show
 from graphql_api.limits import Limits, PageTooLong, TooComplex, check_shape, cost_of
 from graphql_api.payloads import Payload
-from graphql_api.persisted import PersistedDocuments
+from graphql_api.persisted import MAX_REMEMBERED_LENGTH, PersistedDocuments
 from graphql_api.rates import Meter
 from graphql_api.refusals import Refused
 from resolvers.errors import RateLimited
 
+MAX_DOCUMENT_LENGTH = 250_000
+"Characters. A long message may stand in a document, though it should be a variable."
 CHECKED = 512
 "Documents whose check is remembered: a frontend has some hundred."
 
@@ -97,6 +99,7 @@ class Operations:
         self._policy = policy
         self._persisted = persisted
         self._meter = meter
+        self._writing: set[asyncio.Task[ExecutionResult]] = set()
         self._checked = lru_cache(CHECKED)(self._check)
 
     async def prepare(
@@ -106,7 +109,8 @@ class Operations:
         try:
             await self._count(context)
             text = self._persisted.text_of(payload)
-            document = self._checked(text)
+            is_short = len(text) <= MAX_REMEMBERED_LENGTH
+            document = self._checked(text) if is_short else self._check(text)
             operation = _chosen(document, payload.operation_name)
             kind = OperationType(operation.operation.value)
             if kind not in allowed:
@@ -137,7 +141,18 @@ class Operations:
         return Prepared(document, text, kind, name, payload.variables, cost)
 
     async def execute(self, context: Context, operation: Prepared) -> ExecutionResult:
-        """Run a query or a mutation. A query has so much time and no more."""
+        """Run a query or a mutation. A query has so much time and no more.
+
+        A mutation goes on when whoever waits for it is cancelled.
+        """
+        if operation.kind is not OperationType.MUTATION:
+            return await self._execute(context, operation)
+        writing = asyncio.create_task(self._execute(context, operation))
+        self._writing.add(writing)
+        writing.add_done_callback(self._writing.discard)
+        return await asyncio.shield(writing)
+
+    async def _execute(self, context: Context, operation: Prepared) -> ExecutionResult:
         context.operation = operation
         is_query = operation.kind is OperationType.QUERY
         began = time.monotonic()
@@ -171,16 +186,21 @@ class Operations:
             yield await self.execute(context, operation)
             return
         context.operation = operation
-        results = await self._schema.stream(
-            operation.text,
-            variable_values=operation.variables,
-            context_value=context,
-            operation_name=operation.name,
-        )
-        # What Strawberry gives is a generator, whatever it promises.
-        async with aclosing(cast("AsyncGenerator[ExecutionResult]", results)) as source:
-            async for result in source:
-                yield result
+        try:
+            results = await self._schema.stream(
+                operation.text,
+                variable_values=operation.variables,
+                context_value=context,
+                operation_name=operation.name,
+            )
+            # What Strawberry gives is a generator, whatever it promises.
+            async with aclosing(cast("AsyncGenerator[ExecutionResult]", results)) as source:
+                async for result in source:
+                    yield result
+        except Exception as failure:  # of an extension, which Strawberry lets through
+            errors = [GraphQLError("", original_error=failure)]
+            show(errors, context)
+            yield ExecutionResult(data=None, errors=errors)
 
     async def _count(self, context: Context) -> None:
         """Count the request, if anybody is known to ask: who is nobody gets nothing anyway."""
@@ -195,6 +215,8 @@ class Operations:
     def _check(self, text: str) -> DocumentNode:
         """Parse and validate. What is refused is not remembered."""
         limits = self._policy.limits
+        if len(text) > MAX_DOCUMENT_LENGTH:
+            raise TooComplex(f"The document has more than {MAX_DOCUMENT_LENGTH:,} characters.")
         try:
             document = parse(text, max_tokens=limits.tokens)
         except GraphQLError as error:
@@ -239,7 +261,8 @@ def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode
 
 def _refused(errors: list[GraphQLError], code: ErrorCode) -> Refused:
     for error in errors:
-        error.extensions = {"code": code.value}
+        if not is_fault(error):
+            error.extensions = {"code": code.value}
     return Refused.because_of(errors)
 
 

@@ -99,6 +99,8 @@ def read_manifest(path: Path) -> dict[str, str]:
     match data:
         case {"format": "apollo-persisted-query-manifest", "operations": [*operations]}:
             pairs = [(each.get("id"), each.get("body")) for each in _objects(operations)]
+        case {"format": _}:
+            pairs = []
         case {**documents}:
             pairs = list(documents.items())
         case _:

@@ -10,6 +10,7 @@ import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, cast
 
+import structlog
 from graphql import GraphQLError
 from strawberry.http.exceptions import NonJsonMessageReceived
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
@@ -32,6 +33,8 @@ from graphql_api.payloads import parse_json, read_payload
 from graphql_api.refusals import Refused
 from resolvers.errors import Unavailable
 
+log = structlog.get_logger(__name__)
+
 if TYPE_CHECKING:
     from graphql_api.router import ParleyRouter
 
@@ -41,6 +44,7 @@ MESSAGES_PER_SECOND = 50.0
 "What may come for long."
 TOO_MANY = 4429
 TRY_AGAIN_LATER = 1013
+INTERNAL = 1011
 ALL = frozenset(OperationType)
 
 
@@ -68,6 +72,9 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             await super().handle_connection_init(message)
         except Unavailable:  # who it is can't be found out now: clients try again after this code
             await self.websocket.close(code=TRY_AGAIN_LATER, reason="Try again later")
+        except Exception:
+            log.exception("socket.failed", request_id=self.context.request_id)
+            await self.websocket.close(code=INTERNAL, reason="Internal error")
 
     async def handle_subscribe(self, message: SubscribeMessage) -> None:
         """Begin an operation; what is asked is read when it runs, so that a mistake is its own."""

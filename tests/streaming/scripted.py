@@ -20,7 +20,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from sqlalchemy import event, text
 
 from db import messages
-from db.engine import Database
+from db.engine import Database, Patience
 from db.ids import ChunkId, DocumentId, MessageId
 from db.messages import MessageRow
 from db.urls import parse_url
@@ -265,9 +265,14 @@ class Replica:
 
 @asynccontextmanager
 async def replica(
-    url: str, model: ScriptedModel, *, lease: timedelta = LEASE, pool_size: int = 5
+    url: str,
+    model: ScriptedModel,
+    *,
+    lease: timedelta = LEASE,
+    pool_size: int = 5,
+    patience: Patience = Patience(),
 ) -> AsyncGenerator[Replica]:
-    database = Database(parse_url(url), pool_size=pool_size)
+    database = Database(parse_url(url), pool_size=pool_size, patience=patience)
     running = RunningReplies(database, lease=lease, reply_timeout=timedelta(seconds=60))
     watches = Watches(database)
     replies = Replies(database, running, watches)

@@ -32,6 +32,12 @@ from tests.streaming.scripted import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_circuit_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let whoever asks again find out, as those do who wait for Retry-After."""
+    monkeypatch.setattr("db.circuit.PROBE_SECONDS", 0.0)
+
+
 @pytest.fixture
 async def proxied(database_url: str) -> AsyncGenerator[tuple[Proxy, str]]:
     """A wire to the test's database, and the URL of its near end."""
