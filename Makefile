@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS ?= 2
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
@@ -27,8 +28,8 @@ setup: $(VENV)/runtime  ## Make the virtual environment
 serve: $(VENV)/runtime assets  ## Serve Parley at http://127.0.0.1:8000/graphql
 	@exec $(BIN)/parley serve
 
-test: $(VENV)/dev  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/dev  ## Run the tests, by so many processes: make test WORKERS=4
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: $(VENV)/dev  ## Run lint, types, import contracts, and the checks for drift
 	$(BIN)/ruff format --check .

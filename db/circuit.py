@@ -13,10 +13,12 @@ PROBE_SECONDS = 0.5
 
 
 class Circuit:
-    """Open while the database is known to be away."""
+    """Open while the database is known to be away, for `reason`. `openings` counts how often."""
 
     def __init__(self) -> None:
         self._probe_at: float | None = None
+        self.reason = ""
+        self.openings = 0
 
     @property
     def is_open(self) -> bool:
@@ -28,13 +30,16 @@ class Circuit:
             return
         now = time.monotonic()
         if now < self._probe_at:
-            raise DatabaseUnavailable("it was away a moment ago")
+            raise DatabaseUnavailable(self.reason)
         self._probe_at = now + PROBE_SECONDS
 
     def closes(self) -> None:
         """Take note that the database answers."""
         self._probe_at = None
 
-    def opens(self) -> None:
+    def opens(self, reason: str) -> None:
         """Take note that it doesn't."""
+        if not self.is_open:
+            self.openings += 1
+        self.reason = reason
         self._probe_at = time.monotonic() + PROBE_SECONDS

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import orjson
-from sqlalchemy import Executable, QueuePool, Row, Select, text
+from sqlalchemy import Connection, Executable, QueuePool, Row, Select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from tenacity import (
@@ -35,6 +35,7 @@ from db.errors import (
     DatabaseUnavailable,
     DataRefused,
     PoolExhausted,
+    ServerFull,
     TransactionConflict,
 )
 from db.outages import outages_named
@@ -49,6 +50,8 @@ AnySelect = Select[*tuple[Any, ...]]
 
 PING_AFTER_SECONDS = 5.0
 "A connection that was idle for longer may be dead: Neon closes all of them when it suspends."
+PING_SECONDS = 2.0
+"One that lives answers in far less; a dead one may never, where a router has forgotten it."
 OUTCOME_SECONDS = 0.05
 "How often a commit that is still under way is asked for."
 RECYCLE_SECONDS = 1800
@@ -59,7 +62,7 @@ RECYCLE_SECONDS = 1800
 class Patience:
     """How long to wait for what, in seconds."""
 
-    connect: float = 10.0
+    connect: float = 5.0
     acquire: float = 30.0
     statement: float | None = 30.0
     retry: float = 5.0
@@ -128,6 +131,7 @@ class Database:
         self._max_overflow = max_overflow
         self._patience = patience
         self._circuit = Circuit()
+        self._dead_before = 0.0
         self.engine: AsyncEngine = create_async_engine(
             url.sqlalchemy,
             connect_args={
@@ -147,19 +151,22 @@ class Database:
             json_deserializer=orjson.loads,
         )
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Not the pool's own queue: who waits there hears nothing of a connection that fails.
+        self._places = asyncio.Semaphore(pool_size + max_overflow)
 
     async def rows(self, statement: Executable, values: Values) -> Sequence[AnyRow]:
         """Run one statement outside any transaction and give all its rows.
 
-        One that only reads is asked again when it breaks off; one that writes may have done so.
+        One that only reads is asked again when it breaks off; one that writes may have done so,
+        and is asked again only where it collided.
         """
 
         async def ask() -> Sequence[AnyRow]:
-            async with self._connected(self._autocommit) as connection:
+            async with self._connected(self._borrow(self._autocommit)) as connection:
                 result = await connection.execute(statement, values)
                 return result.all() if result.returns_rows else ()
 
-        return await (self._again(ask) if _only_reads(statement) else ask())
+        return await self._again(ask, self._may_pass if _only_reads(statement) else _collided)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[ResultT]]) -> ResultT:
         """Do a unit of work and commit it, once.
@@ -188,7 +195,7 @@ class Database:
 
         Raises `CommitUnknown` where the connection broke off in the commit.
         """
-        async with self._connected(self.engine) as connection:
+        async with self._connected(self._borrow(self.engine)) as connection:
             begun = await connection.begin()
             try:
                 yield Transaction(connection)
@@ -201,6 +208,21 @@ class Database:
                     await begun.commit()
             except DatabaseUnavailable as error:
                 raise CommitUnknown(str(error)) from error
+
+    async def inspect(self, look: Callable[[Connection], ResultT], *, patiently: bool) -> ResultT:
+        """Look at the schema. Impatiently, it tells how the database is at this very moment."""
+
+        async def once() -> ResultT:
+            borrowing = self._borrow(self.engine) if patiently else self._answering(self.engine)
+            async with self._connected(borrowing) as connection:
+                return await connection.run_sync(look)
+
+        if patiently:
+            return await self._again(once)
+        try:
+            return await once()
+        except DatabaseUnavailable:
+            return await once()  # that connection may have died long ago; this one is new
 
     @property
     def pool(self) -> PoolState:
@@ -218,19 +240,27 @@ class Database:
         await self.engine.dispose()
 
     @asynccontextmanager
-    async def _connected(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
-        """Borrow a connection that answers; one that breaks off does not go back to the pool."""
-        connection = await self._borrow(engine)
+    async def _connected(
+        self, borrowing: Awaitable[AsyncConnection]
+    ) -> AsyncGenerator[AsyncConnection]:
+        """Give a connection back in the end; one that breaks off does not go back to the pool."""
+        connection = await borrowing
         try:
             with outages_named():
                 yield connection
             connection.info[_USED_AT] = time.monotonic()
         except DatabaseUnavailable:
-            await connection.invalidate()
+            await _throw_away(connection)
             raise
         finally:
             # Whoever is cancelled here gives it back all the same.
-            await asyncio.shield(asyncio.create_task(connection.close()))
+            await asyncio.shield(asyncio.create_task(self._give_back(connection)))
+
+    async def _give_back(self, connection: AsyncConnection) -> None:
+        try:
+            await connection.close()
+        finally:
+            self._places.release()
 
     async def _borrow(self, engine: AsyncEngine) -> AsyncConnection:
         """Take a connection that answers. Raises `DatabaseUnavailable`, at once if we know."""
@@ -240,40 +270,76 @@ class Database:
                 connection = await self._answering(engine)
             else:
                 connection = await self._again(lambda: self._answering(engine))
-        except PoolExhausted:
+        except (PoolExhausted, ServerFull):  # it answers those who have a connection
             raise
-        except DatabaseUnavailable:
-            self._circuit.opens()
+        except DatabaseUnavailable as error:
+            self._circuit.opens(str(error))
             raise
         self._circuit.closes()
         return connection
 
     async def _answering(self, engine: AsyncEngine) -> AsyncConnection:
-        """Take a connection out of the pool, and see that it lives if it was idle for long."""
-        with outages_named():
-            connection = await engine.connect()
-            try:
-                used_at = connection.info.get(_USED_AT)
-                if used_at is not None and time.monotonic() - used_at > PING_AFTER_SECONDS:
-                    raw = await connection.get_raw_connection()
-                    await cast("Any", raw.driver_connection).execute("SELECT 1")
-            except BaseException:
-                await connection.invalidate()
-                await connection.close()
-                raise
-            return connection
+        """Take a connection, and see that it lives if it was idle for long. Its place is taken.
 
-    async def _again(self, work: Callable[[], Awaitable[ResultT]]) -> ResultT:
-        """Do something, and again while it fails in a way that may pass, for so long."""
-        began = time.monotonic()
+        Who has waited for others, that found out meanwhile that nobody answers, is turned away.
+        """
+        openings = self._circuit.openings
+        try:
+            async with asyncio.timeout(self._patience.acquire):
+                await self._places.acquire()
+        except TimeoutError:
+            raise PoolExhausted("all connections are busy") from None
+        try:
+            while self._circuit.openings == openings:
+                with outages_named():
+                    connection = await engine.connect()
+                try:
+                    is_alive = await self._is_alive(connection)
+                except BaseException:
+                    await _throw_away(connection)
+                    raise
+                if is_alive:
+                    connection.info[_USED_AT] = time.monotonic()
+                    return connection
+                await _throw_away(connection)
+            raise DatabaseUnavailable(self._circuit.reason)
+        except BaseException:
+            self._places.release()
+            raise
+
+    async def _is_alive(self, connection: AsyncConnection) -> bool:
+        """Ask a connection that was idle for long. A dead one tells of all that were idle then."""
+        used_at = connection.info.get(_USED_AT)
+        if used_at is None:  # it was made just now
+            return True
+        if used_at < self._dead_before:
+            return False
+        if time.monotonic() - used_at <= PING_AFTER_SECONDS:
+            return True
+        raw = await connection.get_raw_connection()
+        try:
+            with outages_named():
+                await cast("Any", raw.driver_connection).execute("SELECT 1", timeout=PING_SECONDS)
+        except DatabaseUnavailable:
+            self._dead_before = time.monotonic()
+            return False
+        return True
+
+    async def _again(
+        self,
+        work: Callable[[], Awaitable[ResultT]],
+        is_worth_it: Callable[[BaseException], bool] | None = None,
+    ) -> ResultT:
+        """Do something, and again while it fails in a way that is worth it, for so long."""
+        is_worth_it, began = is_worth_it or self._may_pass, time.monotonic()
         try:
             return await work()
         except (DatabaseUnavailable, TransactionConflict) as error:
             too_late = time.monotonic() - began > self._patience.retry
-            if too_late or not self._is_worth_trying(error):
+            if too_late or not is_worth_it(error):
                 raise
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception(self._is_worth_trying),
+            retry=retry_if_exception(is_worth_it),
             wait=wait_random_exponential(multiplier=0.05, max=1.0),
             stop=stop_after_delay(self._patience.retry),
             reraise=True,
@@ -282,13 +348,13 @@ class Database:
                 return await work()
         raise AssertionError("tenacity raises what was last")
 
-    def _is_worth_trying(self, error: BaseException) -> bool:
+    def _may_pass(self, error: BaseException) -> bool:
         """Tell whether to try again: never where a commit may have taken place."""
         if self._circuit.is_open:
             return False
         if isinstance(error, DatabaseUnavailable):
             return error.may_pass and not isinstance(error, CommitUnknown | PoolExhausted)
-        return isinstance(error, TransactionConflict)
+        return _collided(error)
 
     async def _has_committed(self, transaction: Transaction) -> bool:
         """Ask what became of a transaction. Raises `CommitUnknown` where that can't be said."""
@@ -315,6 +381,20 @@ class Database:
 
 _USED_AT = "parley.used_at"
 _OUTCOME = text("SELECT pg_xact_status(CAST(:number AS text)::xid8)")
+
+
+async def _throw_away(connection: AsyncConnection) -> None:
+    """Close a connection without a word: on a dead wire, a farewell takes its time-out."""
+    if not connection.invalidated:
+        raw = await connection.get_raw_connection()
+        cast("Any", raw.driver_connection).terminate()
+        await connection.invalidate()
+    await connection.close()
+
+
+def _collided(error: BaseException) -> bool:
+    """Tell whether what failed was rolled back because of others: it has surely not been done."""
+    return isinstance(error, TransactionConflict)
 
 
 def _only_reads(statement: Executable) -> bool:

@@ -3,7 +3,8 @@
 DatabaseError
 ├── DatabaseUnavailable    it can't be reached, or broke off: try again
 │   ├── CommitUnknown      it broke off in a commit: nobody knows whether it was done
-│   └── PoolExhausted      all our connections are busy, and stayed so
+│   ├── PoolExhausted      all our connections are busy, and stayed so
+│   └── ServerFull         the server takes no more connections; those that we have go on
 ├── TransactionConflict    two transactions got in each other's way: try again
 ├── DataRefused            it can't hold a value, such as a NUL in a text
 ├── DatabaseUrlInvalid     the URL can't work, and the message says why (never the password)
@@ -30,8 +31,12 @@ class PoolExhausted(DatabaseUnavailable):
     """All connections of this process were busy for as long as we wait for one."""
 
 
+class ServerFull(DatabaseUnavailable):
+    """The server has no connection left for us, besides those that we have."""
+
+
 class TransactionConflict(DatabaseError):
-    """A transaction was rolled back because of another: a deadlock, or a serialization failure."""
+    """What others did made it fail, and it was rolled back: a deadlock, a migration meanwhile."""
 
 
 class CommitUnknown(DatabaseUnavailable):

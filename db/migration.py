@@ -31,7 +31,8 @@ _LOCK_NOT_AVAILABLE = "55P03"
 _LOCK_KEY = 0x70617274
 "Any number will do, as long as nothing else on the same database takes it."
 
-
+LOCK_TIMEOUT = "5s"
+"A migration that waits for a lock makes every query behind it wait too; better to try again."
 LOCK_PATIENCE_SECONDS = 120
 "How long a migration tries to get a lock that queries hold; each try waits for `LOCK_TIMEOUT`."
 
@@ -88,19 +89,17 @@ async def upgrade(database: Database) -> None:
                 await connection.run_sync(run)
 
 
-async def current_revision(database: Database) -> str | None:
+async def current_revision(database: Database, *, patiently: bool = True) -> str | None:
     """Say which migration the schema stands at; null for an empty database."""
     read: Callable[[Connection], str | None] = lambda connection: (  # noqa: E731
         MigrationContext.configure(connection).get_current_revision()
     )
-    with outages_named():
-        async with database.engine.connect() as connection:
-            return await connection.run_sync(read)
+    return await database.inspect(read, patiently=patiently)
 
 
 async def schema_state(database: Database) -> SchemaState:
-    """Compare the schema with what this release needs, and change nothing."""
-    return SchemaState(await current_revision(database), newest_revision())
+    """Compare the schema with what this release needs, as things are now; change nothing."""
+    return SchemaState(await current_revision(database, patiently=False), newest_revision())
 
 
 @cache

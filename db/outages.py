@@ -13,15 +13,25 @@ from db.errors import (
     DatabaseUnavailable,
     DataRefused,
     PoolExhausted,
+    ServerFull,
     TransactionConflict,
 )
 
-_LOST = (asyncpg.InterfaceError, asyncpg.PostgresConnectionError, OSError)
+_LOST = (
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # such as: none of the hosts takes writes
+    asyncpg.PostgresConnectionError,
+    OSError,
+)
 _AWAY = (
     "08",  # connection exceptions
     "53",  # out of connections, memory, disk
     "57P",  # shutting down, starting up
     "25006",  # read-only, as after a failover
+    "57014",  # a statement that took too long; this and the next are limits that a role may have
+    "55P03",  # a lock that was not to be had in time
+    "25P03",  # a transaction that was idle for too long
+    "25P04",  # a transaction that took too long
 )
 _SET_WRONGLY = (
     "28000",  # not allowed to connect
@@ -29,8 +39,11 @@ _SET_WRONGLY = (
     "3D000",  # no such database
 )
 "They tell at a start what is set wrongly; waiting does not help."
+_FULL = "53300"
 _CONFLICT = ("40001", "40P01")
 "A serialization failure, a deadlock."
+_SCHEMA_CHANGED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
+"A migration changed what a prepared statement gives. It is prepared anew the next time."
 
 
 @contextmanager
@@ -58,10 +71,12 @@ def _named(error: BaseException) -> DatabaseError | None:
         cause = error.orig.__cause__ if error.orig else None
     state = getattr(cause, "sqlstate", None) or ""
     name = type(cause or error).__name__
-    if state.startswith(_CONFLICT):
+    if state.startswith(_CONFLICT) or isinstance(cause, _SCHEMA_CHANGED):
         return TransactionConflict(name)
     if state.startswith(_SET_WRONGLY) or _is_refused_tls(cause):
         return DatabaseUnavailable(name, may_pass=False)
+    if state == _FULL:
+        return ServerFull(name)
     if isinstance(cause, asyncpg.DataError):
         return DataRefused(name)
     is_lost = isinstance(error, OperationalError | InterfaceError) or isinstance(cause, _LOST)

@@ -7,6 +7,7 @@ Strawberry executes; what stands before it is ours, so that there is one way in.
 """
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
@@ -18,11 +19,14 @@ import structlog
 from graphql import (
     DocumentNode,
     GraphQLError,
+    IntValueNode,
     NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
+    Visitor,
     parse,
     specified_rules,
     validate,
+    visit,
 )
 from strawberry.extensions import SchemaExtension
 from strawberry.schema import Schema
@@ -42,8 +46,12 @@ from resolvers.errors import RateLimited
 
 MAX_DOCUMENT_LENGTH = 250_000
 "Characters. A long message may stand in a document, though it should be a variable."
+MAX_DIGITS = 400
+"Of a number: a Float has at most 309 before its point."
 CHECKED = 512
 "Documents whose check is remembered: a frontend has some hundred."
+
+_LONG_NUMBER = re.compile(rf"\d{{{MAX_DIGITS}}}")
 
 log = structlog.get_logger(__name__)
 
@@ -223,6 +231,8 @@ class Operations:
             if "Document contains more than" in error.message:
                 raise TooComplex(f"The document has more than {limits.tokens:,} tokens.") from None
             raise _refused([error], ErrorCode.GRAPHQL_PARSE_FAILED) from None
+        if _LONG_NUMBER.search(text):
+            visit(document, _Numbers())
         check_shape(document, limits)
         errors = validate(self._schema._schema, document, self._rules())
         if errors:
@@ -243,6 +253,15 @@ def ran_nothing(result: ExecutionResult) -> bool:
     """Tell whether a result is that of an operation that was refused: no field was asked."""
     errors = result.errors or ()
     return result.data is None and bool(errors) and all(each.path is None for each in errors)
+
+
+class _Numbers(Visitor):
+    """Refuses numbers that Python would not read: they fit no type of GraphQL's."""
+
+    def enter_int_value(self, node: IntValueNode, *_: object) -> None:
+        if len(node.value) > MAX_DIGITS:
+            message = f"A number has more than {MAX_DIGITS} digits."
+            raise Refused(ErrorCode.GRAPHQL_VALIDATION_FAILED, message)
 
 
 def _chosen(document: DocumentNode, name: str | None) -> OperationDefinitionNode:

@@ -89,7 +89,8 @@ def read_payload(data: object) -> Payload:
     if not isinstance(data, dict):
         raise _malformed("A request is a JSON object.")
     given = cast("dict[str, Any]", data)
-    id = given.get("documentId", given.get("id", given.get("doc_id")))
+    ids = [given.get(name) for name in ("documentId", "id", "doc_id")]
+    id = next((each for each in ids if each is not None), None)
     for name, value, kind in (
         ("query", given.get("query"), str),
         ("documentId", id, str),

@@ -87,6 +87,7 @@ async def serve(settings: Settings) -> None:
                 lifespan="off",
                 proxy_headers=False,
                 ws_per_message_deflate=False,
+                ws_max_size=settings.max_body_bytes,
                 ws_ping_interval=WS_PING_SECONDS,
                 timeout_graceful_shutdown=STREAMS_CLOSE_SECONDS,
             ),

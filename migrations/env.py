@@ -5,18 +5,16 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 
+from db import migration
 from db.engine import Database
 from db.models import Base
 from db.urls import parse_url
-
-LOCK_TIMEOUT = "5s"
-"A migration that waits for a lock makes every query behind it wait too; better to try again."
 
 
 def run(connection: Connection) -> None:
     context.configure(connection=connection, target_metadata=Base.metadata)
     with context.begin_transaction():
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{migration.LOCK_TIMEOUT}'")
         context.run_migrations()
 
 

@@ -5,6 +5,7 @@ The schema is migrated once into a template database that each test gets a clone
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager
@@ -28,6 +29,12 @@ from tests.openai_server import OpenAIServer, openai_server
 from tests.people import Parley, Person, open_parley
 
 TEMPLATE = "template_of_tests"
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name random ids alike: all processes of a run have to find the same tests."""
+    looks_random = isinstance(val, str) and re.fullmatch(r"[0-9a-f-]{31,36}", val)
+    return "random" if looks_random else None
 
 
 def _refuse_the_internet(event: str, arguments: tuple[Any, ...]) -> None:

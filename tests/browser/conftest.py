@@ -10,8 +10,8 @@ import pytest_asyncio
 from graphql_api.graphiql import STATIC
 from graphql_api.static_assets import FILES
 from tests.browser.chromium import DRIVER, EXECUTABLE, Chromium, Reader, chromium_driver
-from tests.npm import NoNode, install
 from tests.issuer import AUDIENCE, ISSUER, Issuer, issuing
+from tests.npm import NoNode, install
 from tests.openai_server import OpenAIServer, openai_server
 from tests.process.processes import Server, served
 

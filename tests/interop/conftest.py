@@ -14,9 +14,9 @@ from db.urls import parse_url
 from graphql_api.auth import anonymous_viewer
 from tests.conftest import cloned
 from tests.factories import make_session, make_turn
-from tests.npm import NoNode, install
 from tests.interop.pages import Frontend
 from tests.interop.sites import CLIENTS, SHOWN, Client, Site, command, write_site
+from tests.npm import NoNode, install
 from tests.openai_server import OpenAIServer, openai_server
 from tests.process.processes import Server, served
 from tests.replicas.pairs import Road, road_to

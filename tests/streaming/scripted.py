@@ -270,7 +270,7 @@ async def replica(
     *,
     lease: timedelta = LEASE,
     pool_size: int = 5,
-    patience: Patience = Patience(),
+    patience: Patience = Patience(),  # noqa: B008 - it is frozen
 ) -> AsyncGenerator[Replica]:
     database = Database(parse_url(url), pool_size=pool_size, patience=patience)
     running = RunningReplies(database, lease=lease, reply_timeout=timedelta(seconds=60))

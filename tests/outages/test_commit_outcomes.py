@@ -1,0 +1,251 @@
+"""A commit breaks off: its outcome is found out, and what was committed is not done again."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from db import audit
+from db.audit import Action, Entity
+from db.engine import Database, Patience, Transaction
+from db.errors import CommitUnknown
+from db.ids import UserId, new_id
+from db.models import MessageStatus
+from db.urls import parse_url
+from db.viewer import Viewer
+from graphql_api.settings import Settings
+from tests.factories import make_document, make_session, make_turn
+from tests.issuer import Issuer
+from tests.operations import until
+from tests.outages.conftest import PATIENCE
+from tests.outages.faults import How, Moment, Wire, faulty_wire
+from tests.outages.invariants import broken_in
+from tests.outages.postgres import own_postgres
+from tests.people import Parley, open_parley
+from tests.streaming.scripted import (
+    Replica,
+    ScriptedModel,
+    expire_lease,
+    replica,
+    sql,
+)
+
+OUTCOME = "SELECT pg_xact_status"
+
+
+def times(wire: Wire, beginning: str) -> int:
+    """Say how often a statement was asked."""
+    return sum(statement.startswith(beginning) for statement in wire.statements)
+
+
+# --- one turn -------------------------------------------------------------------------
+
+
+async def test_a_commit_that_did_not_arrive_is_done_again_once(
+    a: Replica, wire: Wire, voices: ScriptedModel, viewer: Viewer, onlooker: Database
+):
+    voices["Question"].finish("Here.")
+    wire.break_at("COMMIT", Moment.BEFORE)
+    sent = await a.send(viewer, message_id=str(uuid4()))
+    assert (await a.replies.ended(viewer, sent.reply)).content == "Here."
+    assert times(wire, "INSERT INTO audit_logs") == 2
+    assert times(wire, "COMMIT") == 2
+    assert await broken_in(onlooker, at_rest=True) == {}
+
+
+@pytest.mark.parametrize("moment", [Moment.AMID, Moment.AFTER])
+async def test_a_commit_that_arrived_is_not_done_again_and_its_reply_runs(
+    a: Replica,
+    wire: Wire,
+    voices: ScriptedModel,
+    viewer: Viewer,
+    onlooker: Database,
+    moment: Moment,
+):
+    voices["Question"].finish("Here.")
+    wire.break_at("COMMIT", moment)
+    sent = await a.send(viewer, message_id=str(uuid4()))
+    assert (await a.replies.ended(viewer, sent.reply)).content == "Here."
+    assert times(wire, "INSERT INTO audit_logs") == 1
+    assert times(wire, "COMMIT") == 1
+    assert await broken_in(onlooker, at_rest=True) == {}
+
+
+async def test_a_commit_that_is_under_way_is_waited_for(
+    a: Replica, wire: Wire, voices: ScriptedModel, viewer: Viewer, onlooker: Database
+):
+    """It reaches Postgres after we have asked for its outcome."""
+    voices["Question"].finish("Here.")
+    late = wire.break_at("COMMIT", Moment.BEFORE, How.HELD)
+    sending = asyncio.create_task(a.send(viewer, message_id=str(uuid4())))
+    await until(lambda: times(wire, OUTCOME) >= 2)
+    late.release()
+    sent = await sending
+    assert (await a.replies.ended(viewer, sent.reply)).content == "Here."
+    assert times(wire, "COMMIT") == 1
+    assert await broken_in(onlooker, at_rest=True) == {}
+
+
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
+async def test_a_commit_whose_outcome_nobody_can_tell_is_unavailable_and_sending_again_joins(
+    wire: Wire, voices: ScriptedModel, viewer: Viewer, onlooker: Database, moment: Moment
+):
+    quick, lease = Patience(retry=0.2), timedelta(seconds=0.5)
+    message_id, session_id = str(uuid4()), str(uuid4())
+    async with replica(wire.url, voices, lease=lease, patience=quick) as a:
+        wire.break_at("COMMIT", moment, then=wire.cut)
+        with pytest.raises(CommitUnknown):
+            await a.send(viewer, message_id=message_id, session_id=session_id)
+        assert not a.running._runs
+    wire.restore()
+    async with replica(wire.url, voices) as b:
+        if moment is Moment.BEFORE:
+            voices["Question"].finish("Here.")
+        again = await b.send(viewer, message_id=message_id, session_id=session_id)
+        assert str(again.question.id) == message_id
+        if moment is Moment.BEFORE:
+            ended = await b.replies.ended(viewer, again.reply)
+            assert ended.status == MessageStatus.COMPLETE
+        else:  # nobody writes it, and its lease tells
+            await expire_lease(onlooker, again.reply)
+            ended = await b.follow(viewer, again.reply.id).ended()
+            assert ended.status == MessageStatus.INTERRUPTED
+    assert await broken_in(onlooker, at_rest=True) == {}
+
+
+async def test_a_commit_that_stays_under_way_is_unavailable(
+    wire: Wire, voices: ScriptedModel, viewer: Viewer, onlooker: Database
+):
+    async with replica(wire.url, voices, patience=Patience(retry=0.2)) as a:
+        held = wire.break_at("COMMIT", Moment.BEFORE, How.HELD)
+        id = str(uuid4())
+        with pytest.raises(CommitUnknown, match="under way"):
+            await a.send(viewer, message_id=id)
+        held.release()
+        await until_stored(onlooker, id)
+        joined = await a.send(viewer, message_id=id)
+        assert (await a.send(viewer, message_id=id)).reply.id == joined.reply.id
+    assert await broken_in(onlooker) == {}
+
+
+async def until_stored(database: Database, id: str) -> None:
+    async with asyncio.timeout(10):
+        while not await sql(database, "SELECT 1 FROM chat_messages WHERE id = :id", id=id):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+# --- after a crash --------------------------------------------------------------------
+
+
+async def note(viewer: Viewer, transaction: Transaction, id: Any) -> str:
+    """Do a unit of work. Gives the number of its transaction."""
+    await audit.record(viewer, transaction, Action.CREATE, Entity.SESSION, id)
+    [[number]] = await transaction.rows(text("SELECT pg_current_xact_id()::text"), {})
+    return number
+
+
+async def noted(database: Database, id: Any) -> int:
+    found = await sql(database, "SELECT count(*) FROM audit_logs WHERE entity_id = :id", id=id)
+    return found[0][0]
+
+
+@pytest.mark.parametrize("others", [0, 1], ids=["its number is free", "its number is another's"])
+async def test_what_a_crash_has_lost_is_done_again(tmp_path: Path, viewer: Viewer, others: int):
+    """A transaction that never reached the disk leaves its number to the next one."""
+    async with own_postgres(tmp_path) as (postgres, url):
+        lazy = Database(parse_url(url))
+        await sql(lazy, "ALTER SYSTEM SET wal_writer_delay = '10s'")
+        await sql(lazy, "ALTER SYSTEM SET autovacuum = off")
+        await sql(lazy, "SELECT pg_reload_conf()")
+        await lazy.close()
+        async with faulty_wire(url) as wire:
+            database = Database(parse_url(wire.url), patience=Patience(retry=20))
+            id, numbers = new_id(), list[str]()
+
+            async def work(transaction: Transaction) -> None:
+                numbers.append(await note(viewer, transaction, id))
+
+            broken = wire.break_at("COMMIT", Moment.BEFORE, then=wire.hang_up)
+            working = asyncio.create_task(database.transact(work))
+            await until(lambda: broken.sprung)
+            postgres.kill()
+            url = await postgres.start()
+            after = Database(parse_url(url))
+            for _ in range(others):
+                async with after.transaction() as transaction:
+                    taken = await note(viewer, transaction, new_id())
+                assert taken == numbers[0]
+            await wire.listen(url)
+            await working
+            assert len(numbers) == 2
+            assert await noted(after, id) == 1
+            await after.close()
+            await database.close()
+
+
+# --- every unit of work ---------------------------------------------------------------
+
+
+@pytest.fixture
+def settings(settings: Settings, issuer: Issuer) -> Settings:
+    return settings.model_copy(update={**issuer.settings, "allow_anonymous": True})
+
+
+@pytest.fixture
+async def parley(wire: Wire, settings: Settings) -> AsyncGenerator[Parley]:
+    database = Database(parse_url(wire.url), patience=PATIENCE)
+    async with open_parley(settings, database) as parley:
+        yield parley
+    await database.close()
+
+
+UNITS = {
+    "createSession": ('{title: "New"}', "create", "session"),
+    "updateSession": ('{id: "$session", title: "New"}', "update", "session"),
+    "clearHistory": ('{sessionId: "$session"}', "clear", "session"),
+    "deleteSession": ('{id: "$session"}', "delete", "session"),
+    "deleteMessage": ('{id: "$question"}', "delete", "message"),
+    "updateProfile": ('{name: "New"}', "update", "user"),
+    "addDocument": ('{source: {text: "New."}}', "create", "document"),
+    "updateDocument": ('{id: "$document", title: "New"}', "update", "document"),
+    "deleteDocument": ('{id: "$document"}', "delete", "document"),
+    "claimAnonymousUser": ('{anonymousKey: "$key"}', "claim", "user"),
+}
+"Every mutation that is one unit of work, with its input and what the audit log says of it."
+
+
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
+@pytest.mark.parametrize("mutation", UNITS)
+async def test_a_mutation_whose_commit_breaks_off_is_done_once(
+    parley: Parley, issuer: Issuer, wire: Wire, onlooker: Database, mutation: str, moment: Moment
+):
+    user, visitor = parley.bearer(issuer.token("ann")), parley.person()
+    viewer = (await user.ask("{ viewer { id } }"))["viewer"]["id"]
+    await user.ask('mutation { updateProfile(input: {name: "Ann"}) { __typename } }')
+    me = Viewer(UserId(UUID(viewer)))
+    session = await make_session(onlooker, owner=me)
+    question, _ = await make_turn(onlooker, owner=me, session=session)
+    document = await make_document(onlooker, owner=me)
+    await make_session(onlooker, owner=visitor.viewer)
+    input, action, entity = UNITS[mutation]
+    things = {"session": session, "question": question, "document": document, "key": visitor.key}
+    for name, thing in things.items():
+        input = input.replace(f"${name}", str(thing))
+    before = await audited(onlooker, viewer, action, entity)
+    broken = wire.break_at("COMMIT", moment)
+    answer = await user.ask(f"mutation {{ done: {mutation}(input: {input}) {{ __typename }} }}")
+    assert broken.sprung
+    assert answer["done"]["__typename"].endswith("Success")
+    assert await audited(onlooker, viewer, action, entity) == before + 1
+
+
+async def audited(database: Database, viewer: str, action: str, entity: str) -> int:
+    query = """SELECT count(*) FROM audit_logs
+        WHERE user_id = :viewer AND action = :action AND entity = :entity"""
+    found = await sql(database, query, viewer=viewer, action=action, entity=entity)
+    return found[0][0]

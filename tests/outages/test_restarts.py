@@ -1,0 +1,48 @@
+"""Postgres is restarted, and killed, while people send and look up messages."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from db.engine import Database
+from db.urls import parse_url
+from tests.outages.faults import faulty_wire
+from tests.outages.load import Load
+from tests.outages.postgres import own_postgres
+from tests.process.processes import served, until
+
+TIMES = 5 if os.environ.get("PARLEY_LONG_TESTS") == "1" else 2
+BETWEEN = 8
+"Messages that are taken from one restart to the next."
+
+
+@pytest.mark.parametrize("how", ["restarted", "killed"])
+async def test_no_message_is_lost_or_doubled_when_postgres_is(
+    how: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    async with own_postgres(tmp_path) as (postgres, url), faulty_wire(url) as wire:
+        settings = {"DATABASE_URL": wire.url, "RATE_LIMIT": "off"}
+        async with served(tmp_path / "data", **settings) as server:
+            load = Load(server, wire)
+
+            async def taken() -> int:
+                return len(load.answered)
+
+            async with load.going():
+                for number in range(1, TIMES + 1):
+                    await until(taken, lambda count, least=number * BETWEEN: count >= least)
+                    if how == "killed":
+                        postgres.kill()
+                    else:
+                        await postgres.stop()
+                    wire.hang_up()
+                    url = await postgres.start()
+                    await wire.listen(url)
+                at_least = len(load.answered) + BETWEEN
+                await until(taken, lambda count: count >= at_least)
+            load.tell(f"Postgres {how} {TIMES} times", capsys)
+            database = Database(parse_url(url))
+            await load.check(database)
+            await database.close()
+            assert await server.is_healthy()
