@@ -16,7 +16,7 @@ from tests.operations import SEND, STOP, add_text, send
 from tests.people import Parley, Person
 
 SESSION_ID, MESSAGE_ID, REPLY_ID = (str(uuid4()) for _ in range(3))
-NAME, IDEMPOTENCY_KEY = "notes", "first"
+NAME, IDEMPOTENCY_KEY, CHAPTER = "notes", "first", "One"
 HER_WORD, HIS_WORD = "quicksilver", "vermilion"
 
 READS = {
@@ -47,7 +47,8 @@ ROUTES: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def question(word: str) -> dict[str, Any]:
-    return {"content": f"What of {word}?", "sessionId": SESSION_ID, "messageId": MESSAGE_ID}
+    ids = {"sessionId": SESSION_ID, "messageId": MESSAGE_ID}
+    return {"content": f"What of {word}?", "chapter": CHAPTER, **ids}
 
 
 async def chat(person: Person, word: str) -> Any:
@@ -77,9 +78,15 @@ async def test_each_reads_their_own(read: str, bob: Person):
 
 
 async def test_counts_are_of_ones_own(bob: Person):
-    counted = "query ($id: ID!) { session(id: $id) { messageCount messages { totalCount } } }"
-    answer = await bob.ask(counted, id=SESSION_ID)
-    assert answer["session"] == {"messageCount": 2, "messages": {"totalCount": 2}}
+    answer = await bob.ask(
+        """query ($id: ID!, $chapter: String!) { session(id: $id) {
+          messageCount messages { totalCount } ofChapter: messages(chapter: $chapter) { totalCount }
+        } }""",
+        id=SESSION_ID,
+        chapter=CHAPTER,
+    )
+    counted = {"totalCount": 2}
+    assert answer["session"] == {"messageCount": 2, "messages": counted, "ofChapter": counted}
 
 
 async def test_sending_again_replays_ones_own_reply(bob: Person):

@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 
-from db import messages
+from db import messages, migration
 from db.engine import Database, Patience
 from db.errors import DatabaseUnavailable
 from db.models import MessageStatus
@@ -21,7 +21,7 @@ from tests.outages.faults import Wire, faulty_wire
 from tests.outages.invariants import broken_in
 from tests.outages.postgres import own_postgres
 from tests.people import Parley, Person, open_parley
-from tests.streaming.scripted import ScriptedModel, replica
+from tests.streaming.scripted import ScriptedModel, replica, sql
 
 AT_ONCE = 20
 PATIENCE = Patience(connect=0.5, retry=0.5)
@@ -102,6 +102,19 @@ async def test_those_who_wait_for_a_connection_hear_when_there_is_none(parley: P
     answers = await asyncio.gather(*(ask(person) for person in people))
     assert all(is_refused(answer) for answer in answers)
     assert wire.attempts <= before + 2 * 3  # 3 connections; a new try may have begun in the last
+
+
+async def test_hosts_that_take_no_writes_are_an_outage_for_who_needs_one_that_does(
+    database_url: str, onlooker: Database
+):
+    """As in a failover, when the old primary is gone and nobody has been promoted yet."""
+    name = database_url.rpartition("/")[2]
+    await sql(onlooker, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    url = parse_url(f"{database_url}?target_session_attrs=read-write")
+    database = Database(url, patience=PATIENCE)
+    with pytest.raises(DatabaseUnavailable):
+        await migration.check_schema(database)
+    await database.close()
 
 
 async def test_it_comes_back_by_itself(parley: Parley, wire: Wire):

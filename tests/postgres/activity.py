@@ -1,0 +1,70 @@
+"""What the server itself says of who is connected to it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import text
+
+from db.engine import Database
+from db.urls import parse_url
+
+OTHERS = """FROM pg_stat_activity
+    WHERE datname = current_database() AND backend_type = 'client backend'
+    AND pid <> pg_backend_pid() AND application_name NOT LIKE 'pg_%'"""
+PATIENCE_SECONDS = 10.0
+POLL_SECONDS = 0.01
+
+
+class Watcher:
+    """Looks at a database from a connection of its own, which it leaves out of account."""
+
+    def __init__(self, url: str) -> None:
+        self._database = Database(parse_url(url), pool_size=1, max_overflow=0)
+        self.most = 0
+        "The most connections that were seen at once."
+
+    async def connections(self, state: str | None = None) -> int:
+        """Count the server connections of all others: in this state, if one is named."""
+        count = text(f"SELECT count(*) {OTHERS} AND state = coalesce(:state, state)")
+        return (await self._database.rows(count, {"state": state}))[0][0]
+
+    async def until(self, connections: int, state: str | None = None) -> None:
+        """Wait until there are so many: a server notices a moment later that someone has gone."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.connections(state) != connections:  # noqa: ASYNC110
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def settle(self, kept: int) -> None:
+        """Wait until at most so many are left, and all of them are idle."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.connections() > kept or await self.connections("idle") < (  # noqa: ASYNC110
+                await self.connections()
+            ):
+                await asyncio.sleep(POLL_SECONDS)
+
+    async def tell(self, *statements: str) -> None:
+        for statement in statements:
+            await self._database.rows(text(statement), {})
+
+    async def watch(self) -> None:
+        """Note how many there are, again and again."""
+        while True:
+            self.most = max(self.most, await self.connections())
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def close(self) -> None:
+        await self._database.close()
+
+
+@asynccontextmanager
+async def watching(url: str) -> AsyncGenerator[Watcher]:
+    """Watch a database for as long as the block runs."""
+    watcher = Watcher(url)
+    task = asyncio.create_task(watcher.watch())
+    try:
+        yield watcher
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await watcher.close()
