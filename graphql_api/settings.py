@@ -176,7 +176,7 @@ class Settings(BaseSettings):
         " it: no others are run.",
     )
     max_body_bytes: PositiveInt = Field(
-        4 * 1024 * 1024, description="The largest request body, uploads apart."
+        32 * 1024 * 1024, description="The largest request body, uploads apart."
     )
     max_batch_operations: PositiveInt = Field(
         1, description="How many operations may stand in one request; 1 turns batches off."

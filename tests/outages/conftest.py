@@ -1,6 +1,7 @@
 """A replica at the near end of a wire that breaks, and one that looks on."""
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
@@ -14,6 +15,10 @@ from tests.streaming.scripted import Replica, ScriptedModel, replica
 
 PATIENCE = Patience(connect=1.0, acquire=5.0, statement=5.0, retry=2.0)
 "The product's, but shorter."
+
+
+# They take minutes, and need a machine of their own.
+collect_ignore_glob = [] if "PARLEY_LONG_TESTS" in os.environ else ["test_*.py"]
 
 
 @pytest.fixture(autouse=True)
