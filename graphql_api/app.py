@@ -138,7 +138,7 @@ def create_app(
                 await on_start(services)
             await turns.settle_expired(database)
             await services.ingestion.take_up_unfinished()
-            filling = asyncio.create_task(_fill_index(services.ingestion))
+            filling = asyncio.create_task(_fill_index(services.ingestion), name="fill index")
             yield
             filling.cancel()
             await asyncio.gather(filling, return_exceptions=True)

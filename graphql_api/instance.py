@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from db import migration
+from db.connections import Patience
 from db.embedded import EmbeddedPostgres
-from db.engine import Database, Patience
+from db.engine import Database
 from db.ingestion import has_no_documents
 from db.urls import parse_url
 from graphql_api.auth import operator

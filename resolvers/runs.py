@@ -17,7 +17,8 @@ from typing import Any, assert_never
 import structlog
 
 from db import messages, runs, turns
-from db.engine import Database, to_json
+from db.connections import to_json
+from db.engine import Database
 from db.errors import DatabaseUnavailable, DataRefused
 from db.ids import MessageId, RunId, SessionId, UserId
 from db.messages import INTERRUPTED_ERROR, MessageRow

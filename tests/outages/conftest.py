@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Generator
 
 import pytest
 
-from db.engine import Database, Patience
+from db.connections import Patience
+from db.engine import Database
 from db.viewer import Viewer
 from tests.conftest import cloned
 from tests.factories import make_viewer

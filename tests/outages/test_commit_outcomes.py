@@ -12,7 +12,8 @@ from sqlalchemy import text
 
 from db import audit
 from db.audit import Action, Entity
-from db.engine import Database, Patience, Transaction
+from db.connections import Patience
+from db.engine import Database, Transaction
 from db.errors import CommitUnknown
 from db.ids import UserId, new_id
 from db.models import MessageStatus

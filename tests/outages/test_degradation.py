@@ -10,7 +10,8 @@ import httpx2
 import pytest
 
 from db import messages, migration
-from db.engine import Database, Patience
+from db.connections import Patience
+from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.models import MessageStatus
 from db.urls import parse_url

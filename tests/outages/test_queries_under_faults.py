@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from db.engine import Database, Patience
+from db.connections import Patience
+from db.engine import Database
 from db.urls import parse_url
 from graphql_api.settings import Settings
 from tests.factories import make_document, make_session, make_turn

@@ -50,7 +50,7 @@ async def parley(wire: Wire, settings: Settings) -> AsyncGenerator[Parley]:
 @pytest.fixture(params=[0.0, 5.0], ids=["after a pause", "at once"])
 def ping_after(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
     """Whether the connections are taken to have been idle for long, and are looked at first."""
-    monkeypatch.setattr("db.engine.PING_AFTER_SECONDS", request.param)
+    monkeypatch.setattr("db.connections.PING_AFTER_SECONDS", request.param)
     return request.param
 
 
@@ -95,8 +95,8 @@ async def test_a_connection_that_says_nothing_is_not_waited_for(
     parley: Parley, wire: Wire, monkeypatch: pytest.MonkeyPatch
 ):
     """As where a router on the way has forgotten them."""
-    monkeypatch.setattr("db.engine.PING_AFTER_SECONDS", 0.0)
-    monkeypatch.setattr("db.engine.PING_SECONDS", 0.1)
+    monkeypatch.setattr("db.connections.PING_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr("db.connections.PING_SECONDS", 0.1)
     pings = [wire.break_at("SELECT 1", Moment.BEFORE, How.SILENT) for _ in range(POOL_SIZE)]
     async with asyncio.timeout(5):
         await parley.person().ask("{ viewer { id } }")

@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from db.engine import Database, Patience
+from db.connections import Patience
+from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.messages import MessageRow
 from db.models import MessageStatus

@@ -13,7 +13,8 @@ import httpx2
 import pytest
 from sqlalchemy import func, select, text
 
-from db.engine import Database, Patience, Transaction
+from db.connections import Patience
+from db.engine import Database, Transaction
 from db.errors import DatabaseUnavailable, PoolExhausted
 from db.urls import parse_url
 from graphql_api.settings import Settings

@@ -15,9 +15,10 @@ import pytest
 from sqlalchemy import text
 
 from db import migration
+from db.connections import Patience
 from db.embedded_account import account_for
 from db.embedded_data import find_programs
-from db.engine import Database, Patience
+from db.engine import Database
 from db.errors import DatabaseUnavailable, ServerFull
 from db.urls import parse_url
 from graphql_api.settings import Settings
@@ -105,7 +106,8 @@ async def ordinary_url(small_server: Server) -> AsyncGenerator[str]:
 
 
 async def let_go(database: Database) -> None:
-    """Close all its connections, once those that a start is still busy with are back."""
+    """Close all its connections, once the start is through: what it uses would be left open."""
+    await until(lambda: not any(task.get_name() == "fill index" for task in asyncio.all_tasks()))
     await until(lambda: database.pool.in_use == 0)
     await database.engine.dispose()
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from db.engine import Database, Patience
+from db.connections import Patience
+from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.urls import parse_url
 from tests.postgres.servers import (

@@ -20,7 +20,8 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from sqlalchemy import event, text
 
 from db import messages
-from db.engine import Database, Patience
+from db.connections import Patience
+from db.engine import Database
 from db.ids import ChunkId, DocumentId, MessageId
 from db.messages import MessageRow
 from db.urls import parse_url

@@ -7,8 +7,9 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from db.connections import Patience
 from db.embedded import EmbeddedPostgres
-from db.engine import Database, Patience
+from db.engine import Database
 from db.migration import newest_revision, upgrade
 from db.urls import parse_url
 from graphql_api.settings import Settings

@@ -9,7 +9,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import event, text
 
-from db.engine import Database, Patience
+from db.connections import Patience
+from db.engine import Database
 from db.urls import parse_url
 from graphql_api.settings import Settings
 from tests.graphql_api.rest.frontends import Frontend, problem_in
