@@ -67,11 +67,13 @@ class EmbeddedPostgres:
         self._data = self.folder / "pgdata"
         self._log = self.folder / "server.log"
         self._child: subprocess.Popen[str] | None = None
+        self._port: int | None = None
 
     def start(self) -> str:
         """Start the server, or adopt the one that runs, and give its URL; blocks.
 
-        The first start makes the data. Starts at the same time end with one server.
+        The first start makes the data; later ones of the same object keep to the port, so that
+        the URL stands. Starts at the same time end with one server.
         """
         with self._explained():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -102,6 +104,11 @@ class EmbeddedPostgres:
                 raise EmbeddedPostgresError(
                     f"The embedded Postgres in {self.folder} does not stop."
                 )
+
+    def wait(self) -> None:
+        """Wait until no server runs; blocks, and asks it nothing."""
+        if postmaster := self._postmaster():
+            postmaster.wait()
 
     @classmethod
     def attach(cls, folder: Path) -> str | None:
@@ -161,6 +168,7 @@ class EmbeddedPostgres:
             )
         if answer.returncode != 0 or answer.stdout.strip() != str(self._data):
             return None
+        self._port = pid_file.port
         return f"postgresql://{NAME}:{password}@127.0.0.1:{pid_file.port}/{NAME}"
 
     def _is_gone(self, pid: int) -> bool:
@@ -202,7 +210,7 @@ class EmbeddedPostgres:
         if pid_file and psutil.pid_exists(pid_file.pid) and not _live_postgres(pid_file.pid):
             # Postgres would take a zombie, or whoever has the pid today, for a running server.
             (self._data / "postmaster.pid").unlink()
-        settings = SETTINGS | {"port": str(_free_port())}
+        settings = SETTINGS | {"port": str(self._port or _free_port())}
         options = (f"--{name}={value}" for name, value in settings.items())
         with self._log.open("a") as output:
             self._log.chmod(0o600)

@@ -6,9 +6,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
+
 from db import migration
 from db.connections import Patience
-from db.embedded import EmbeddedPostgres
+from db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from db.engine import Database
 from db.ingestion import has_no_documents
 from db.urls import parse_url
@@ -18,9 +20,13 @@ from graphql_api.services import Services
 from graphql_api.settings import Settings
 from resolvers.intake import FileSource
 
+log = structlog.get_logger(__name__)
+
 POSTGRES_FOLDER = "postgres"
 WAIT_SECONDS = 0.2
 "How often a command looks whether another one is done with the data folder."
+RESTART_SECONDS = 5.0
+"How often an embedded Postgres that does not start, such as on a full disk, is tried again."
 OWN_DOCS_SECONDS = 20
 "The first start waits this long at most for its own documents to be readable."
 
@@ -54,6 +60,7 @@ async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGen
             if neighbour is None:
                 stack.push_async_callback(asyncio.to_thread, postgres.stop)
                 url = await asyncio.to_thread(postgres.start)
+                await stack.enter_async_context(_kept_up(postgres))
             else:
                 attached = await asyncio.to_thread(EmbeddedPostgres.attach, postgres.folder)
                 if attached is None:
@@ -65,6 +72,28 @@ async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGen
             reads = _database(settings, settings.database_read_url.get_secret_value())
             stack.push_async_callback(reads.close)
         yield Held(database, reads, neighbour)
+
+
+@asynccontextmanager
+async def _kept_up(postgres: EmbeddedPostgres) -> AsyncGenerator[None]:
+    """Start the embedded Postgres again whenever it dies: nobody else would."""
+
+    async def keep_up() -> None:
+        while True:
+            await asyncio.to_thread(postgres.wait)
+            log.error("postgres.died", folder=str(postgres.folder))
+            try:
+                await asyncio.to_thread(postgres.start)
+            except EmbeddedPostgresError as error:
+                log.error("postgres.not_restarted", reason=str(error))
+                await asyncio.sleep(RESTART_SECONDS)
+
+    keeping = asyncio.create_task(keep_up(), name="embedded postgres")
+    try:
+        yield
+    finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
 
 
 def _database(settings: Settings, url: str) -> Database:

@@ -7,17 +7,25 @@ away: a chat that works without its limits is better than none.
 import time
 from datetime import UTC, datetime
 from math import ceil
+from typing import Any
 
 import structlog
 from limits import RateLimitItem, parse
 from limits.aio.storage import MemoryStorage, RedisStorage, Storage
 from limits.aio.strategies import FixedWindowRateLimiter, SlidingWindowCounterRateLimiter
-from limits.errors import StorageError
+from limits.errors import ConfigurationError, StorageError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from db.viewer import Viewer
 from graphql_api.settings import Settings, SettingsInvalid
 from resolvers.errors import QuotaExceeded, RateLimited
 from resolvers.quotas import Quota
+
+ANSWER_SECONDS = 0.5
+"Redis answers in less than a thousandth of that; nobody's request shall wait for one that doesn't."
+AWAY_SECONDS = 5.0
+"For so long a Redis that was away is left alone."
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +43,7 @@ class Meter:
             Quota.ADD_DOCUMENT: _rate(settings.add_document_quota),
         }
         self._storage = storage
+        self._away_until = 0.0
         self._window = SlidingWindowCounterRateLimiter(storage)
         self._fixed = FixedWindowRateLimiter(storage)
 
@@ -43,41 +52,57 @@ class Meter:
         rate = self._rate
         if rate is None:
             return
-        who = str(viewer.user_id)
-        try:
-            if await self._window.hit(rate, "requests", who, cost=cost):
-                return
-            reset = (await self._window.get_window_stats(rate, "requests", who)).reset_time
-        except StorageError as error:
-            log.warning("rate_limit.not_counted", reason=type(error.storage_error).__name__)
-            return
-        raise RateLimited(str(rate), retry_after_seconds=max(1, ceil(reset - time.time())))
+        reset = await self._refused_until(self._window, rate, "requests", viewer, cost)
+        if reset is not None:
+            raise RateLimited(str(rate), retry_after_seconds=max(1, ceil(reset - time.time())))
 
     async def take(self, viewer: Viewer, quota: Quota) -> None:
         """Take one of a viewer's quota. Raises `QuotaExceeded` where it is used up."""
         allowed = self._quotas.get(quota)
         if allowed is None:
             return
-        who = str(viewer.user_id)
-        try:
-            if await self._fixed.hit(allowed, quota.value, who):
-                return
-            reset = (await self._fixed.get_window_stats(allowed, quota.value, who)).reset_time
-        except StorageError as error:
-            log.warning("quota.not_counted", reason=type(error.storage_error).__name__)
-            return
-        raise QuotaExceeded(str(allowed), resets_at=datetime.fromtimestamp(reset, UTC))
+        reset = await self._refused_until(self._fixed, allowed, quota.value, viewer)
+        if reset is not None:
+            raise QuotaExceeded(str(allowed), resets_at=datetime.fromtimestamp(reset, UTC))
 
     async def give_back(self, viewer: Viewer, quota: Quota) -> None:
         """Give one back that was taken for nothing."""
         allowed = self._quotas.get(quota)
-        if allowed is None:
+        if allowed is None or self._is_away:
             return
         key = allowed.key_for(quota.value, str(viewer.user_id))
         try:
             await self._storage.incr(key, allowed.get_expiry(), amount=-1)
         except StorageError as error:
-            log.warning("quota.not_given_back", reason=type(error.storage_error).__name__)
+            self._goes_away(error)
+
+    async def _refused_until(
+        self,
+        limiter: FixedWindowRateLimiter | SlidingWindowCounterRateLimiter,
+        allowed: RateLimitItem,
+        what: str,
+        viewer: Viewer,
+        cost: int = 1,
+    ) -> float | None:
+        """Count it. Where that is too much, tell when there will be more, in Unix time."""
+        if self._is_away:
+            return None
+        who = str(viewer.user_id)
+        try:
+            if await limiter.hit(allowed, what, who, cost=cost):
+                return None
+            return (await limiter.get_window_stats(allowed, what, who)).reset_time
+        except StorageError as error:
+            self._goes_away(error)
+            return None
+
+    @property
+    def _is_away(self) -> bool:
+        return time.monotonic() < self._away_until
+
+    def _goes_away(self, error: StorageError) -> None:
+        self._away_until = time.monotonic() + AWAY_SECONDS
+        log.warning("limits.not_counted", reason=type(error.storage_error).__name__)
 
 
 def _rate(text: str) -> RateLimitItem | None:
@@ -87,7 +112,17 @@ def _rate(text: str) -> RateLimitItem | None:
 def _storage(redis_url: str | None) -> Storage:
     if redis_url is None:
         return MemoryStorage()
+    # Once more: a connection that was idle may have been closed.
+    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 1)}
     try:
-        return RedisStorage(f"async+{redis_url}", wrap_exceptions=True, implementation="redispy")
-    except ValueError as error:
-        raise SettingsInvalid(f"REDIS_URL: {error}") from None
+        return RedisStorage(
+            f"async+{redis_url}",
+            wrap_exceptions=True,
+            implementation="redispy",
+            socket_connect_timeout=ANSWER_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            **options,
+        )
+    except (ValueError, ConfigurationError):
+        message = "REDIS_URL has to look like redis://host:6379/0, or rediss:// for TLS"
+        raise SettingsInvalid(message) from None

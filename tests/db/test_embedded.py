@@ -212,6 +212,19 @@ def test_nothing_is_lost_when_postgres_is_killed(server: EmbeddedPostgres):
     assert notes(server.start()) == "kept,more"
 
 
+def test_who_waits_hears_of_its_death_and_starts_it_again_at_the_same_url(
+    server: EmbeddedPostgres,
+):
+    url = server.start()
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(server.wait)
+        with pytest.raises(TimeoutError):
+            waiting.result(timeout=0.1)
+        postmaster(server.folder).kill()
+        waiting.result(timeout=10)
+    assert server.start() == url
+
+
 def test_the_start_waits_for_the_children_of_a_killed_postgres(server: EmbeddedPostgres):
     server.start()
     killed = postmaster(server.folder)

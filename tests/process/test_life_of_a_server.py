@@ -133,6 +133,20 @@ async def test_a_start_that_is_broken_off_leaves_no_postgres(end: signal.Signals
         assert postmaster(server.data_dir) is None
 
 
+async def test_a_postgres_that_is_killed_is_started_again(home: Home, server: Server):
+    person = server.person()
+    before = await send(person, "Is anybody there?")
+    killed = postmaster(home.data_dir)
+    assert killed
+    killed.kill()
+    after = await send(person, "And now?", sessionId=before["session"]["id"])
+    assert after["session"]["messageCount"] == 4
+    again = postmaster(home.data_dir)
+    assert again
+    assert again.pid != killed.pid
+    await ctrl_c(home)
+
+
 # --- two on one folder ----------------------------------------------------------------
 
 
