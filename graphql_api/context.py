@@ -1,7 +1,7 @@
 """What a field can reach: the services, the viewer, and this operation's loaders."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import strawberry
 from strawberry.fastapi import BaseContext
@@ -9,12 +9,10 @@ from strawberry.types.graphql import OperationType
 
 from db.engine import Database
 from db.viewer import Viewer
+from graphql_api.prepared import Prepared
 from graphql_api.services import Services
 from resolvers.errors import Unauthenticated
 from resolvers.loaders import Loaders
-
-if TYPE_CHECKING:
-    from graphql_api.operations import Prepared
 
 EXPIRED = "What says who you are has expired. Send it anew."
 

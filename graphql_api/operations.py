@@ -40,6 +40,7 @@ from graphql_api.errors import ErrorCode, is_fault, show
 from graphql_api.limits import Limits, PageTooLong, TooComplex, check_shape, cost_of
 from graphql_api.payloads import Payload
 from graphql_api.persisted import MAX_REMEMBERED_LENGTH, PersistedDocuments
+from graphql_api.prepared import Prepared
 from graphql_api.rates import Meter
 from graphql_api.refusals import Refused
 from resolvers.errors import RateLimited
@@ -64,18 +65,6 @@ class Policy:
     timeout_seconds: float
     slow_seconds: float
     introspection: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """An operation that may run."""
-
-    document: DocumentNode
-    text: str
-    kind: OperationType
-    name: str | None
-    variables: dict[str, Any]
-    cost: int
 
 
 class PreparedExtension(SchemaExtension):

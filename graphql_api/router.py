@@ -24,8 +24,9 @@ from graphql_api.context import Context
 from graphql_api.errors import ErrorCode
 from graphql_api.graphiql import graphiql_headers, graphiql_page
 from graphql_api.negotiation import Media, accepted_media
-from graphql_api.operations import Operations, Prepared, ran_nothing
+from graphql_api.operations import Operations, ran_nothing
 from graphql_api.payloads import BodyLimits, Payload, payloads
+from graphql_api.prepared import Prepared
 from graphql_api.refusals import Refused
 from graphql_api.requests import CLIENT_GONE
 from graphql_api.schema import schema

@@ -8,7 +8,7 @@ Each operation is counted, checked and limited like a request of its own.
 import asyncio
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import structlog
 from graphql import GraphQLError
@@ -28,15 +28,12 @@ from strawberry.types.graphql import OperationType
 from graphql_api.auth import SESSION_HEADER
 from graphql_api.context import Context
 from graphql_api.errors import ErrorCode, show
-from graphql_api.operations import ran_nothing
+from graphql_api.operations import Operations, ran_nothing
 from graphql_api.payloads import parse_json, read_payload
 from graphql_api.refusals import Refused
 from resolvers.errors import Unavailable
 
 log = structlog.get_logger(__name__)
-
-if TYPE_CHECKING:
-    from graphql_api.router import ParleyRouter
 
 BURST = 300
 "Messages that may come at once: a page that reconnects asks for everything that it shows."
@@ -46,6 +43,12 @@ TOO_MANY = 4429
 TRY_AGAIN_LATER = 1013
 INTERNAL = 1011
 ALL = frozenset(OperationType)
+
+
+class Endpoint(Protocol):
+    """What a socket needs of the router that accepted it."""
+
+    operations: Operations
 
 
 class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -98,7 +101,7 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
     async def _run(self, operation: Operation[Context, None], payload: object) -> None:
         """See an operation through to its last message."""
         context = self.context.for_operation()
-        operations = cast("ParleyRouter", self.view).operations
+        operations = cast("Endpoint", self.view).operations
         try:
             prepared = await operations.prepare(context, read_payload(payload), ALL)
             async with aclosing(operations.stream(context, prepared)) as results:
