@@ -99,10 +99,12 @@ async def open_services(
         retrieval = Retrieval(database, index, embedder)
         quotas = quotas or NoQuotas()
         agent = Agent(model, history_budget_tokens=settings.history_budget_tokens)
+        sends = Turns(database, agent, retrieval, running, replies, quotas)
+        stack.push_async_callback(sends.close)
         yield Services(
             database=database,
             reads=reads or database,
-            turns=Turns(database, agent, retrieval, running, replies, quotas),
+            turns=sends,
             replies=replies,
             unsaved=UnsavedReplies(agent, retrieval, quotas, reply_timeout=reply_timeout),
             library=Library(database, retrieval, index),

@@ -4,6 +4,7 @@ The client names its message, so sending the same one again joins or replays its
 instead of asking twice. That is asked first, before whether the session is busy.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -123,6 +124,7 @@ class Turns:
         self._replies = replies
         self._quotas = quotas
         self._is_refusing = False
+        self._beginnings: set[asyncio.Task[SentTurn]] = set()
 
     async def send(self, viewer: Viewer, message: NewMessage, request_id: str) -> SentTurn:
         """Begin a turn, or join the one that this message already began.
@@ -137,8 +139,11 @@ class Turns:
                 return present
             await self._check_documents(viewer, checked.document_ids)
             try:
-                async with taken(self._quotas, viewer, Quota.SEND_MESSAGE):
-                    return await self._begin(viewer, checked, request_id)
+                # Whoever asks may go away in the midst of the commit: what is stored has to run.
+                beginning = asyncio.create_task(self._begin(viewer, checked, request_id))
+                self._beginnings.add(beginning)
+                beginning.add_done_callback(self._beginnings.discard)
+                return await asyncio.shield(beginning)
             except _Collision:
                 continue
             except QuotaExceeded:
@@ -163,6 +168,11 @@ class Turns:
     def refuse_new(self) -> None:
         """Begin no more turns: the server is going down. What has begun goes on."""
         self._is_refusing = True
+
+    async def close(self) -> None:
+        """See those turns through to their start whose messages are being stored."""
+        self.refuse_new()
+        await asyncio.gather(*self._beginnings, return_exceptions=True)
 
     async def _present(self, viewer: Viewer, sent: _Checked) -> SentTurn | None:
         """Find the turn that this message began already. Raises `IdConflict` if it is another."""
@@ -228,7 +238,8 @@ class Turns:
             )
             return SentTurn(session, question, reply)
 
-        begun = await self._database.transact(begin)
+        async with taken(self._quotas, viewer, Quota.SEND_MESSAGE):
+            begun = await self._database.transact(begin)
         events = self._answer(viewer, begun.question, sent.document_ids)
         self._running.start(viewer.user_id, begun.reply, run_id, events)
         return begun
