@@ -8,20 +8,26 @@ import asyncio
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import NAMESPACE_URL, UUID, uuid4, uuid5
 
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
+
+from db.viewer import Viewer
+from graphql_api.auth import anonymous_viewer
 from tests.isolation.operations import EVENT, LISTED, MESSAGE, NODE, SESSION
-from tests.protocol.exchange import Exchange
-from tests.streaming.wire import EVENT_STREAM, opened
+from tests.streaming.wire import EVENT_STREAM
 
 HANGING_UP = 0.3
 "The share of requests whose connection is closed before the answer is there."
+DEADLINE_SECONDS = 120.0
+"""For one answer. How long it takes says how busy the machine is; without an end of it, a request
+that hangs would hang the test."""
 SESSIONS = [str(uuid5(NAMESPACE_URL, f"session {number}")) for number in range(6)]
 NAMES = ["notes", "reader/42", "harbour"]
 TOPICS = ["harbour", "lighthouse", "ferry"]
@@ -73,12 +79,20 @@ class Asked(NamedTuple):
     target: str
     body: bytes = b""
     accept: str = "application/json"
-    more: Mapping[str, str] = {}
 
 
 def _graphql(kind: str, query: str, accept: str = "application/json", **variables: Any) -> Asked:
     body = json.dumps({"query": query, "variables": variables}).encode()
     return Asked(kind, "POST", "/graphql", body, accept)
+
+
+def _is_whole(answer: str) -> bool:
+    """Tell whether an answer has come to its end, as its head says."""
+    head, _, body = answer.partition("\r\n\r\n")
+    if head.startswith("HTTP/1.1 204"):
+        return not body
+    length = re.search(r"^content-length: (\d+)", head, re.IGNORECASE | re.MULTILINE)
+    return len(body.encode()) == int(length[1]) if length else body.endswith("\r\n0\r\n\r\n")
 
 
 @dataclass
@@ -89,6 +103,8 @@ class Crowd:
     seen: deque[str] = field(default_factory=lambda: deque([str(uuid4())], maxlen=500))
     answered: Counter[str] = field(default_factory=Counter[str])
     hung_up: Counter[str] = field(default_factory=Counter[str])
+    telling: int = 0
+    "How many answers had something of their asker's in them."
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     @property
@@ -101,6 +117,7 @@ class Chatter:
 
     def __init__(self, crowd: Crowd, random: Random) -> None:
         self.key = str(UUID(int=random.getrandbits(128), version=4))
+        self.viewer: Viewer = anonymous_viewer(self.key)
         self.word = f"word{random.getrandbits(48):012x}"
         self._crowd = crowd
         self._random = random
@@ -120,61 +137,78 @@ class Chatter:
                 await self._ask(asked)
 
     async def _ask(self, asked: Asked) -> None:
-        began = asyncio.get_running_loop().time()
-        answer = await (
-            self._over_socket(asked) if asked.method == "WS" else self._over_http(asked)
-        )
-        took = asyncio.get_running_loop().time() - began
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            answer = await (
+                self._over_socket(asked) if asked.method == "WS" else self._over_http(asked)
+            )
+        took = loop.time() - began
         self._crowd.seconds[asked.kind] = (self._crowd.seconds.get(asked.kind, took) + took) / 2
         self._crowd.answered[asked.kind] += 1
-        foreign = set(WORD.findall(answer)) - {self.word}
+        assert '"INTERNAL"' not in answer, f"{asked}: {answer}"
+        foreign = self.foreign(answer)
         assert not foreign, f"{asked} by {self.word} was told of {foreign}: {answer}"
-        self._crowd.seen += self._random.sample(found := ID.findall(answer), min(len(found), 3))
+        self._crowd.telling += self.word in answer
+        body = answer.partition("\r\n\r\n")[2] or answer
+        self._crowd.seen += self._random.sample(found := ID.findall(body), min(len(found), 3))
+
+    def foreign(self, text: str) -> set[str]:
+        """Give the words of others that stand in a text."""
+        return set(WORD.findall(text)) - {self.word}
 
     async def _hang_up_on(self, asked: Asked, after: float) -> None:
-        asking = asyncio.ensure_future(self._ask(asked))
-        await asyncio.wait({asking}, timeout=after)
-        if asking.done():
-            return asking.result()
-        asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
-            return
-        self._crowd.hung_up[asked.kind] += 1
+        asking = asyncio.create_task(self._ask(asked))
+        try:
+            await asyncio.wait({asking}, timeout=after)
+        finally:
+            asking.cancel()
+        await asyncio.wait({asking})
+        if asking.cancelled():
+            self._crowd.hung_up[asked.kind] += 1
+        else:
+            asking.result()
 
     async def _over_http(self, asked: Asked) -> str:
-        headers = {
-            "X-Session-ID": self.key,
-            "Accept": asked.accept,
-            "Content-Type": "application/json",
-            "Content-Length": str(len(asked.body)),
-            "Connection": "close",
-            **asked.more,
-        }
-        exchange = await Exchange.begin(
-            self._crowd.port, method=asked.method, target=asked.target, headers=headers
-        )
+        """Give the whole answer as it came, head and all. Whoever is cancelled just vanishes."""
+        head = [
+            f"{asked.method} {asked.target} HTTP/1.1",
+            "Host: parley",
+            "Connection: close",
+            f"X-Session-ID: {self.key}",
+            f"Accept: {asked.accept}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(asked.body)}",
+        ]
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._crowd.port)
         try:
-            exchange.send(asked.body)
-            answer = await exchange.answer()
+            writer.write("\r\n".join([*head, "", ""]).encode() + asked.body)
+            answer = (await reader.read()).decode()
         finally:
-            exchange.abort()
-        assert answer.status < 500, f"{asked}: {answer}"
-        assert b'"INTERNAL"' not in answer.content, f"{asked}: {answer}"
-        return answer.text
+            writer.transport.abort()
+        assert re.match(r"HTTP/1.1 [234]", answer), f"{asked}: {answer}"
+        assert _is_whole(answer), f"{asked}: {answer}"
+        return answer
 
     async def _over_socket(self, asked: Asked) -> str:
-        told: list[Any] = []
-        async with opened(self._crowd.port) as socket:
+        """Give all messages of an operation."""
+        messages: list[str] = []
+        url, spoken = f"ws://127.0.0.1:{self._crowd.port}/graphql", "graphql-transport-ws"
+        async with connect(
+            url, subprotocols=[Subprotocol(spoken)], proxy=None, open_timeout=None
+        ) as socket:
             try:
-                await socket.init(sessionId=self.key)
+                first = {"type": "connection_init", "payload": {"sessionId": self.key}}
+                await socket.send(json.dumps(first))
                 payload = json.loads(asked.body)
-                await socket.subscribe("1", payload["query"], **payload["variables"])
-                while not told or told[-1]["type"] == "next":
-                    told.append(await socket.receive())
+                await socket.send(json.dumps({"type": "subscribe", "id": "1", "payload": payload}))
+                kind = ""
+                while kind not in ("complete", "error"):
+                    messages.append(str(await socket.recv()))
+                    kind = json.loads(messages[-1])["type"]
             finally:
-                socket.connection.transport.abort()
-        return json.dumps(told)
+                socket.transport.abort()
+        return "\n".join(messages)
 
     # --- what they ask for ---
 

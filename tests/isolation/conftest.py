@@ -1,6 +1,5 @@
 """One scene for the sweeps, first with visitors and then with users; a fresh stranger for each."""
 
-import os
 from collections.abc import AsyncGenerator
 from typing import cast
 
@@ -12,9 +11,6 @@ from db.urls import parse_url
 from graphql_api.settings import Settings
 from tests.conftest import cloned
 from tests.isolation.scenes import Scene, played
-
-# It takes minutes, and needs a machine of its own.
-collect_ignore_glob = [] if "PARLEY_LONG_TESTS" in os.environ else ["test_soak.py"]
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="package", params=["visitors", "users"])

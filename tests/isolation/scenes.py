@@ -60,10 +60,11 @@ def user(http: Any, issuer: Issuer, subject: str) -> User:
 
 @dataclass(frozen=True)
 class Thing:
-    """What has a name, and how to make one of the same form that names nothing."""
+    """What has a name of some form, and how to make one of that form that names nothing."""
 
     name: str
     of_nothing: Callable[[], str]
+    form: str
 
 
 @dataclass(frozen=True)
@@ -147,16 +148,16 @@ async def make_hers(alice: Person, parley: Parley) -> Hers:
     for kind, query in _IDS.items():
         values = {"owner": owner.user_id, "document": document}
         things[kind] = (await database.rows(text(query), values))[0][0]
-    named = {kind: Thing(str(id), _id_like(id)) for kind, id in things.items()}
+    named = {kind: _id(id) for kind, id in things.items()}
     named |= {
         "client key": _name(CLIENT_KEY),
         "idempotency key": _name(IDEMPOTENCY_KEY),
-        "checksum": Thing(added["document"]["checksum"], lambda: token_hex(32)),
-        "source": Thing(SOURCE, lambda: f"https://example.org/{token_hex(6)}"),
+        "checksum": Thing(added["document"]["checksum"], lambda: token_hex(32), "checksum"),
+        "source": Thing(SOURCE, lambda: f"https://example.org/{token_hex(6)}", "URL"),
     }
     if alice.token is None:
         await _chat(alice)
-        named["key"] = Thing(alice.key, lambda: str(uuid4()))
+        named["key"] = _id(UUID(alice.key))
     return Hers(named | await _cursors(alice))
 
 
@@ -194,21 +195,24 @@ async def _cursors(alice: Person) -> dict[str, Thing]:
         "audit log": (found["viewer"]["auditLog"], lambda: AUDIT.cursor(uuid4())),
     }
     return {
-        f"cursor of {name}": Thing(connection["edges"][0]["cursor"], of_nothing)
+        f"cursor of {name}": Thing(
+            connection["edges"][0]["cursor"], of_nothing, f"cursor of {name}"
+        )
         for name, (connection, of_nothing) in others.items()
     }
 
 
-def _id_like(id: UUID) -> Callable[[], str]:
-    """Draw an id of the same version: what a client must make itself may be refused by that."""
+def _id(id: UUID) -> Thing:
+    """Take versions for different forms: what a client must make itself may be refused by that."""
     draw = {4: uuid4, 5: lambda: uuid5(uuid4(), ""), 7: new_id}[id.version or 0]
-    return lambda: str(draw())
+    return Thing(str(id), lambda: str(draw()), f"UUID {id.version}")
 
 
 def _name(name: str) -> Thing:
     return Thing(
         name,
         lambda: "".join(choice(ascii_lowercase) if each.isalpha() else each for each in name),
+        f"like {name}",
     )
 
 
