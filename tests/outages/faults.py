@@ -10,6 +10,7 @@ message runs. After the break Postgres has surely done the statement, or surely 
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -92,8 +93,9 @@ class Wire(Proxy):
         assert url.port
         super().__init__(url.host, url.port)
         self._far = url
-        self._port = 0
-        self._listener: asyncio.Server | None = None
+        # It is bound, and does not listen: the port stays ours while the wire is hung up.
+        self._reserved = _bound(0)
+        self._listener: socket.socket | None = None
         self._breaks: list[Break] = []
         self._audible = asyncio.Event()
         self.statements: list[str] = []
@@ -103,7 +105,7 @@ class Wire(Proxy):
 
     @property
     def url(self) -> str:
-        near = self._far.set(host="127.0.0.1", port=self._port)
+        near = self._far.set(host="127.0.0.1", port=self._reserved.getsockname()[1])
         return near.render_as_string(hide_password=False)
 
     # Breaking it
@@ -136,10 +138,11 @@ class Wire(Proxy):
         """Cut, and listen no more: who comes is refused by the machine."""
         self.cut()
         if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
             self._listener = None
 
-    async def listen(self, far: str | None = None) -> None:
+    def listen(self, far: str | None = None) -> None:
         """Listen at the same port as before, for another server where one is named."""
         if far is not None:
             self._far = make_url(far)
@@ -147,10 +150,24 @@ class Wire(Proxy):
             assert self._far.port
             self._there = self._far.host, self._far.port
         self.restore()
-        self._listener = await asyncio.start_server(self.serve, "127.0.0.1", self._port)
-        self._port = self._listener.sockets[0].getsockname()[1]
+        self._listener = _bound(self._reserved.getsockname()[1])
+        self._listener.setblocking(False)
+        self._listener.listen()
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     # Carrying
+
+    def _accept(self, listener: socket.socket) -> None:
+        """Take one who comes. asyncio's own server loses those who come while it is closed."""
+        try:
+            near, _ = listener.accept()
+        except OSError:  # they have gone again
+            return
+        near.setblocking(False)
+        self._pipes.add(asyncio.create_task(self._welcome(near)))
+
+    async def _welcome(self, near: socket.socket) -> None:
+        await self.serve(*await asyncio.open_connection(sock=near))
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.attempts += 1
@@ -160,6 +177,7 @@ class Wire(Proxy):
         self.end_silence()
         self.hang_up()
         await super().close()
+        self._reserved.close()
 
     def asked(self, statements: Sequence[str]) -> Break | None:
         """Note what is asked, and give the break that it springs."""
@@ -282,6 +300,15 @@ class _Line:
         await self._done.wait()
 
 
+def _bound(port: int) -> socket.socket:
+    """Bind to a port, beside others of ours; 0 is any."""
+    # Its protocol is named so that asyncio switches off Nagle's delays.
+    near = socket.socket(proto=socket.IPPROTO_TCP)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    near.bind(("127.0.0.1", port))
+    return near
+
+
 async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     head = await reader.readexactly(5)
     return head[:1], await reader.readexactly(int.from_bytes(head[1:], "big") - 4)
@@ -291,7 +318,7 @@ async def _message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
 async def faulty_wire(database_url: str) -> AsyncGenerator[Wire]:
     """Lay a wire to a database."""
     wire = Wire(make_url(database_url))
-    await wire.listen()
+    wire.listen()
     try:
         yield wire
     finally:

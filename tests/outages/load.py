@@ -10,6 +10,7 @@ await load.check(database)
 import asyncio
 import random
 import statistics
+import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -124,7 +125,8 @@ class Load:
     def tell(self, when: str, capsys: pytest.CaptureFixture[str]) -> None:
         """Print the numbers for whoever watches the tests."""
         with capsys.disabled():
-            print(f"\n{when}: {self}")  # noqa: T201
+            # Of a run in many processes, only this is shown.
+            print(f"\n{when}: {self}", file=sys.stderr)  # noqa: T201
 
     def __str__(self) -> str:
         return (

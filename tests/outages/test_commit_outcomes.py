@@ -1,11 +1,9 @@
 """A commit breaks off: its outcome is found out, and what was committed is not done again."""
 
 import asyncio
-from collections.abc import AsyncGenerator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
@@ -15,19 +13,15 @@ from db.audit import Action, Entity
 from db.connections import Patience
 from db.engine import Database, Transaction
 from db.errors import CommitUnknown
-from db.ids import UserId, new_id
+from db.ids import new_id
 from db.models import MessageStatus
 from db.urls import parse_url
 from db.viewer import Viewer
-from graphql_api.settings import Settings
-from tests.factories import make_document, make_session, make_turn
-from tests.issuer import Issuer
 from tests.operations import until
 from tests.outages.conftest import PATIENCE
 from tests.outages.faults import How, Moment, Wire, faulty_wire
 from tests.outages.invariants import broken_in
-from tests.outages.postgres import own_postgres
-from tests.people import Parley, open_parley
+from tests.outages.postgres import OwnPostgres
 from tests.streaming.scripted import (
     Replica,
     ScriptedModel,
@@ -156,97 +150,36 @@ async def noted(database: Database, id: Any) -> int:
 
 
 @pytest.mark.parametrize("others", [0, 1], ids=["its number is free", "its number is another's"])
-async def test_what_a_crash_has_lost_is_done_again(tmp_path: Path, viewer: Viewer, others: int):
-    """A transaction that never reached the disk leaves its number to the next one."""
-    async with own_postgres(tmp_path) as (postgres, url):
-        lazy = Database(parse_url(url))
-        await sql(lazy, "ALTER SYSTEM SET wal_writer_delay = '10s'")
-        await sql(lazy, "ALTER SYSTEM SET autovacuum = off")
-        await sql(lazy, "SELECT pg_reload_conf()")
-        await lazy.close()
-        async with faulty_wire(url) as wire:
-            database = Database(parse_url(wire.url), patience=Patience(retry=20))
-            id, numbers = new_id(), list[str]()
-
-            async def work(transaction: Transaction) -> None:
-                numbers.append(await note(viewer, transaction, id))
-
-            broken = wire.break_at("COMMIT", Moment.BEFORE, then=wire.hang_up)
-            working = asyncio.create_task(database.transact(work))
-            await until(lambda: broken.sprung)
-            postgres.kill()
-            url = await postgres.start()
-            after = Database(parse_url(url))
-            for _ in range(others):
-                async with after.transaction() as transaction:
-                    taken = await note(viewer, transaction, new_id())
-                assert taken == numbers[0]
-            await wire.listen(url)
-            await working
-            assert len(numbers) == 2
-            assert await noted(after, id) == 1
-            await after.close()
-            await database.close()
-
-
-# --- every unit of work ---------------------------------------------------------------
-
-
-@pytest.fixture
-def settings(settings: Settings, issuer: Issuer) -> Settings:
-    return settings.model_copy(update={**issuer.settings, "allow_anonymous": True})
-
-
-@pytest.fixture
-async def parley(wire: Wire, settings: Settings) -> AsyncGenerator[Parley]:
-    database = Database(parse_url(wire.url), patience=PATIENCE)
-    async with open_parley(settings, database) as parley:
-        yield parley
-    await database.close()
-
-
-UNITS = {
-    "createSession": ('{title: "New"}', "create", "session"),
-    "updateSession": ('{id: "$session", title: "New"}', "update", "session"),
-    "clearHistory": ('{sessionId: "$session"}', "clear", "session"),
-    "deleteSession": ('{id: "$session"}', "delete", "session"),
-    "deleteMessage": ('{id: "$question"}', "delete", "message"),
-    "updateProfile": ('{name: "New"}', "update", "user"),
-    "addDocument": ('{source: {text: "New."}}', "create", "document"),
-    "updateDocument": ('{id: "$document", title: "New"}', "update", "document"),
-    "deleteDocument": ('{id: "$document"}', "delete", "document"),
-    "claimAnonymousUser": ('{anonymousKey: "$key"}', "claim", "user"),
-}
-"Every mutation that is one unit of work, with its input and what the audit log says of it."
-
-
-@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
-@pytest.mark.parametrize("mutation", UNITS)
-async def test_a_mutation_whose_commit_breaks_off_is_done_once(
-    parley: Parley, issuer: Issuer, wire: Wire, onlooker: Database, mutation: str, moment: Moment
+async def test_what_a_crash_has_lost_is_done_again(
+    postgres: OwnPostgres, viewer: Viewer, others: int
 ):
-    user, visitor = parley.bearer(issuer.token("ann")), parley.person()
-    viewer = (await user.ask("{ viewer { id } }"))["viewer"]["id"]
-    await user.ask('mutation { updateProfile(input: {name: "Ann"}) { __typename } }')
-    me = Viewer(UserId(UUID(viewer)))
-    session = await make_session(onlooker, owner=me)
-    question, _ = await make_turn(onlooker, owner=me, session=session)
-    document = await make_document(onlooker, owner=me)
-    await make_session(onlooker, owner=visitor.viewer)
-    input, action, entity = UNITS[mutation]
-    things = {"session": session, "question": question, "document": document, "key": visitor.key}
-    for name, thing in things.items():
-        input = input.replace(f"${name}", str(thing))
-    before = await audited(onlooker, viewer, action, entity)
-    broken = wire.break_at("COMMIT", moment)
-    answer = await user.ask(f"mutation {{ done: {mutation}(input: {input}) {{ __typename }} }}")
-    assert broken.sprung
-    assert answer["done"]["__typename"].endswith("Success")
-    assert await audited(onlooker, viewer, action, entity) == before + 1
+    """A transaction that never reached the disk leaves its number to the next one."""
+    before = Database(parse_url(postgres.url))
+    await sql(before, "ALTER SYSTEM SET wal_writer_delay = '10s'")
+    await sql(before, "ALTER SYSTEM SET autovacuum = off")
+    await before.close()
+    await postgres.stop()  # each of its processes would take that up in its own time
+    await postgres.start()
+    async with faulty_wire(postgres.url) as wire:
+        database = Database(parse_url(wire.url), patience=PATIENCE)
+        id, numbers = new_id(), list[str]()
 
+        async def work(transaction: Transaction) -> None:
+            numbers.append(await note(viewer, transaction, id))
 
-async def audited(database: Database, viewer: str, action: str, entity: str) -> int:
-    query = """SELECT count(*) FROM audit_logs
-        WHERE user_id = :viewer AND action = :action AND entity = :entity"""
-    found = await sql(database, query, viewer=viewer, action=action, entity=entity)
-    return found[0][0]
+        broken = wire.break_at("COMMIT", Moment.BEFORE, then=wire.hang_up)
+        working = asyncio.create_task(database.transact(work))
+        await until(lambda: broken.sprung)
+        postgres.kill()
+        await postgres.start()
+        after = Database(parse_url(postgres.url))
+        for _ in range(others):
+            async with after.transaction() as transaction:
+                taken = await note(viewer, transaction, new_id())
+            assert taken == numbers[0]
+        wire.listen(postgres.url)
+        await working
+        assert len(numbers) == 2
+        assert await noted(after, id) == 1
+        await after.close()
+        await database.close()

@@ -7,12 +7,11 @@ import pytest
 
 from db.connections import Patience
 from db.engine import Database
-from db.urls import parse_url
 from graphql_api.settings import Settings
 from tests.factories import make_document, make_session, make_turn
-from tests.operations import until
+from tests.outages.conftest import PATIENCE, parley_over
 from tests.outages.faults import How, Moment, Wire
-from tests.people import Person, open_parley
+from tests.people import Person
 
 STATEMENTS = 13
 "How many the query takes; a test says so."
@@ -37,17 +36,16 @@ def database_url(shared_url: str) -> str:
 
 @pytest.fixture
 def patience() -> Patience:
-    return Patience(connect=1.0, acquire=10.0, statement=5.0, retry=2.0)
+    return PATIENCE
 
 
 @pytest.fixture
 async def alice(wire: Wire, settings: Settings, patience: Patience) -> AsyncGenerator[Person]:
     """Asks a server with one connection, so that statements come one by one."""
-    database = Database(parse_url(wire.url), pool_size=1, max_overflow=0, patience=patience)
-    async with open_parley(settings, database) as parley:
-        await until(lambda: database.pool.in_use == 0)
+    async with parley_over(
+        wire, settings, pool_size=1, max_overflow=0, patience=patience
+    ) as parley:
         yield parley.person()
-    await database.close()
 
 
 @pytest.fixture
@@ -84,7 +82,7 @@ async def test_a_query_that_breaks_everywhere_is_answered(alice: Person, wire: W
     assert all(each.sprung for each in planned)
 
 
-@pytest.mark.parametrize("patience", [Patience(statement=0.3, retry=0.1)], ids=["impatient"])
+@pytest.mark.parametrize("patience", [Patience(statement=1.0, retry=0.5)], ids=["impatient"])
 async def test_a_query_that_falls_silent_is_unavailable_and_the_next_is_answered(
     alice: Person, wire: Wire
 ):
