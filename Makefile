@@ -59,6 +59,9 @@ bench-streaming: $(VENV)/dev  ## Measure streaming: WAL, memory per follower, ga
 bench-caching: $(VENV)/dev  ## Measure what remembering is worth
 	$(BIN)/python -m benchmarks.caching
 
+bench-poolers: $(VENV)/dev  ## Measure the pool against NullPool, behind PgBouncer
+	$(BIN)/python -m benchmarks.poolers
+
 lock: ## Write the lock files anew (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header \
 	  --python-version 3.11 pyproject.toml --group build -o requirements.txt
@@ -69,4 +72,4 @@ lock: ## Write the lock files anew (needs uv)
 clean:  ## Remove the virtual environment (not your data)
 	rm -rf $(VENV)
 
-.PHONY: help setup serve test check schema assets bench-retrieval bench-search bench-streaming bench-caching lock clean
+.PHONY: help setup serve test check schema assets bench-retrieval bench-search bench-streaming bench-caching bench-poolers lock clean

@@ -12,8 +12,11 @@ from db.urls import parse_url
 OTHERS = """FROM pg_stat_activity
     WHERE datname = current_database() AND backend_type = 'client backend'
     AND pid <> pg_backend_pid() AND application_name NOT LIKE 'pg_%'"""
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
+"Far longer than anything takes, with others on the machine too."
 POLL_SECONDS = 0.01
+WATCH_SECONDS = 0.05
+"Looking on takes time from those who are looked at."
 
 
 class Watcher:
@@ -26,14 +29,25 @@ class Watcher:
 
     async def connections(self, state: str | None = None) -> int:
         """Count the server connections of all others: in this state, if one is named."""
-        count = text(f"SELECT count(*) {OTHERS} AND state = coalesce(:state, state)")
-        return (await self._database.rows(count, {"state": state}))[0][0]
+        found = await self.count(f"{OTHERS} AND state = coalesce(:state, state)", state=state)
+        self.most = max(self.most, found)
+        return found
+
+    async def count(self, what: str, **values: object) -> int:
+        """Count rows, of whatever is named from `FROM` on."""
+        return (await self._database.rows(text(f"SELECT count(*) {what}"), values))[0][0]
 
     async def until(self, connections: int, state: str | None = None) -> None:
         """Wait until there are so many: a server notices a moment later that someone has gone."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while await self.connections(state) != connections:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_SECONDS)
+
+    async def until_rows(self, rows: int, what: str, **values: object) -> None:
+        """Wait until there are so many rows of what is named from `FROM` on."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await self.count(what, **values) != rows:  # noqa: ASYNC110
+                await asyncio.sleep(WATCH_SECONDS)
 
     async def settle(self, kept: int) -> None:
         """Wait until at most so many are left, and all of them are idle."""
@@ -50,8 +64,8 @@ class Watcher:
     async def watch(self) -> None:
         """Note how many there are, again and again."""
         while True:
-            self.most = max(self.most, await self.connections())
-            await asyncio.sleep(POLL_SECONDS)
+            await self.connections()
+            await asyncio.sleep(WATCH_SECONDS)
 
     async def close(self) -> None:
         await self._database.close()

@@ -63,7 +63,9 @@ PROGRAMS = _postgres_programs()
 needs_debian_postgres = pytest.mark.skipif(
     PROGRAMS is None, reason="there is no Postgres with TLS (Debian: postgresql-15)"
 )
-needs_pgbouncer = pytest.mark.skipif(PGBOUNCER is None, reason="there is no pgbouncer")
+needs_pgbouncer = pytest.mark.skipif(
+    PGBOUNCER is None, reason="there is no PgBouncer (Debian: pgbouncer)"
+)
 
 
 # --- certificates ---------------------------------------------------------------------
