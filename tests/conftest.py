@@ -1,6 +1,7 @@
 """Real parts for the tests: a Postgres of our own, the whole application, several people.
 
 The schema is migrated once into a template database that each test gets a clone of.
+`tests/db/schemas.py` says what else the template may be: partitioned, or the next release's.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from db.embedded import EmbeddedPostgres
 from db.engine import Database
 from db.urls import parse_url
 from graphql_api.settings import Settings
+from tests.db import schemas
 from tests.issuer import Issuer, issuing
 from tests.openai_server import OpenAIServer, openai_server
 from tests.people import Parley, Person, open_parley
@@ -75,6 +77,7 @@ async def _make_template(url: str) -> None:
     await _administer(url, f"CREATE DATABASE {TEMPLATE}")
     database = Database(parse_url(_named(url, TEMPLATE)))
     await migration.upgrade(database)
+    await schemas.change(database)
     await database.close()
 
 

@@ -1,9 +1,9 @@
 """Migrations: up, down, up; the models' schema at the end; and what a start makes of another."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -14,10 +14,31 @@ from sqlalchemy import Connection, text
 from db import migration
 from db.engine import Database
 from db.errors import DatabaseUnavailable, SchemaMismatch
-from tests import operations
+from db.models import Base
+from graphql_api.settings import Settings
+from tests.db import schemas
+from tests.db.everything import do_everything, needed
+from tests.issuer import Issuer
+from tests.openai_server import OpenAIServer
 from tests.operations import until
 from tests.people import Parley
+from tests.process import processes
+from tests.process.processes import run
 from tests.streaming.scripted import statements_of
+
+NOTE_STEPS = (
+    """CREATE FUNCTION note() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO steps SELECT pg_backend_pid(), command_tag || ' ' || object_identity
+            FROM pg_event_trigger_ddl_commands();
+    END $$""",
+    "CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note()",
+)
+"Whoever changes the schema is noted."
+LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+WAITING = text(
+    "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database"
+    " WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"
+)
 
 
 async def alembic(database: Database, *steps: str) -> None:
@@ -72,7 +93,17 @@ async def test_all_the_way_down_nothing_is_left(empty_database: Database):
     assert await schema(empty_database) == set()
 
 
-async def test_the_migrations_make_what_the_models_say(database: Database):
+@schemas.as_migrated
+async def test_the_migrations_make_what_the_models_say(
+    database: Database, empty_database: Database
+):
+    async with empty_database.engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    assert await schema(database) == await schema(empty_database)
+
+
+@schemas.as_migrated
+async def test_autogenerate_finds_nothing_to_do(database: Database):
     def check(connection: Connection) -> None:
         config: Config = migration.alembic_config()
         config.attributes["connection"] = connection
@@ -82,24 +113,27 @@ async def test_the_migrations_make_what_the_models_say(database: Database):
         await connection.run_sync(check)
 
 
-async def test_processes_that_start_at_once_migrate_once(empty_database: Database):
-    processes = [Database(empty_database.url) for _ in range(10)]
-    with statements_of_all(processes) as statements:
-        await asyncio.gather(*(migration.upgrade(each) for each in processes))
-    for process in processes:
-        await process.close()
-    steps = [each for each in statements if each.startswith(("INSERT INTO alem", "UPDATE alem"))]
-    assert len(steps) == len(revisions())
+async def test_processes_that_start_at_once_migrate_once(empty_database: Database, tmp_path: Path):
+    """They are ten `parley migrate`, of which none gets ahead before all are there."""
+    await empty_database.rows(text("CREATE TABLE steps (process int, step text)"), {})
+    for statement in NOTE_STEPS:
+        await empty_database.rows(text(statement), {})
+    url = empty_database.url.sqlalchemy.set(drivername="postgresql")
+    settings = {"DATABASE_URL": url.render_as_string(hide_password=False)}
+    async with asyncio.TaskGroup() as group, empty_database.transaction() as transaction:
+        await transaction.rows(LOCK, {"key": migration._LOCK_KEY})
+        ten = [
+            group.create_task(run("migrate", cwd=tmp_path, DATA_DIR=f"data-{number}", **settings))
+            for number in range(10)
+        ]
+        await processes.until(
+            lambda: transaction.rows(WAITING, {}), lambda waiting: len(waiting) == 10
+        )
+    assert {each.result().code for each in ten} == {0}
     assert await migration.current_revision(empty_database) == migration.newest_revision()
-
-
-@contextmanager
-def statements_of_all(databases: list[Database]) -> Generator[list[str]]:
-    with ExitStack() as stack:
-        lists = [stack.enter_context(statements_of(each)) for each in databases]
-        all: list[str] = []
-        yield all
-        all.extend(statement for each in lists for statement in each)
+    steps = await empty_database.rows(text("SELECT process, step FROM steps"), {})
+    assert len({process for process, _ in steps}) == 1
+    assert [step for _, step in steps].count("CREATE TABLE public.chat_messages") == 1
 
 
 async def test_migrating_what_is_up_to_date_changes_nothing(database: Database):
@@ -160,78 +194,21 @@ async def test_a_migration_that_gets_no_lock_changes_nothing(
 
 # --- the next release's schema --------------------------------------------------------
 
-TABLES = (
-    "users",
-    "chat_sessions",
-    "chat_messages",
-    "documents",
-    "document_contents",
-    "document_chunks",
-    "audit_logs",
-)
-EXPANSIONS = {
-    "a column that may be null": [f"ALTER TABLE {table} ADD new_one text" for table in TABLES],
-    "a column with a default": [
-        f"ALTER TABLE {table} ADD new_one integer NOT NULL DEFAULT 1" for table in TABLES
-    ],
-    "a table": [
-        "CREATE TABLE new_ones (user_id uuid REFERENCES users ON DELETE CASCADE, id uuid,"
-        " session_id uuid NOT NULL, PRIMARY KEY (user_id, id), FOREIGN KEY (user_id, session_id)"
-        " REFERENCES chat_sessions (user_id, id) ON DELETE CASCADE)"
-    ],
-    "an index": ["CREATE INDEX ON chat_messages (user_id, created_at)"],
-    "a check that allows more": [
-        "ALTER TABLE chat_messages DROP CONSTRAINT ck_chat_messages_role",
-        "ALTER TABLE chat_messages ADD CONSTRAINT ck_chat_messages_role"
-        " CHECK (role IN ('USER', 'ASSISTANT', 'SYSTEM', 'TOOL')) NOT VALID",
-        "ALTER TABLE chat_messages VALIDATE CONSTRAINT ck_chat_messages_role",
-    ],
-    "a column that may be null from now on": [
-        "ALTER TABLE chat_messages ALTER content_length DROP NOT NULL",
-        "ALTER TABLE documents ALTER title DROP NOT NULL",
-    ],
-    "a wider type": [
-        "ALTER TABLE chat_messages ALTER position TYPE bigint",
-        "ALTER TABLE chat_sessions ALTER message_count TYPE bigint,"
-        " ALTER last_position TYPE bigint",
-        "ALTER TABLE documents ALTER chunk_count TYPE bigint",
-    ],
-}
-"What the first step of a change may do: `migrations/README.md` has the same list."
+
+@pytest.fixture
+def settings(settings: Settings, model: OpenAIServer, issuer: Issuer) -> Settings:
+    return settings.model_copy(update=needed(model, issuer))
 
 
-async def do_everything(parley: Parley) -> None:
-    """Do what people do, and see that it comes out as it always does."""
-    alice = parley.person()
-    document = (await operations.add_text(alice, "A lease is a promise."))["document"]
-    await parley.documents_read()
-    [found] = await operations.search(alice, "What is a lease?")
-    assert found["documentId"] == document["id"]
-    sent = await operations.send(alice, "What is a lease?")
-    assert sent["reply"]["status"] == "COMPLETE"
-    assert sent["session"]["messageCount"] == 2
-    id = sent["session"]["id"]
-    assert (await operations.session(alice, id))["messages"]["totalCount"] == 2
-    stopped = await operations.stop(alice, sent["reply"]["id"])
-    assert stopped["reply"]["status"] == "COMPLETE"
-    deletions: list[tuple[str, Any]] = [
-        (operations.DELETE_MESSAGE, sent["reply"]["id"]),
-        (operations.DELETE_SESSION, id),
-    ]
-    for mutation, thing in deletions:
-        [result] = (await alice.ask(mutation, id=thing)).values()
-        assert result["deletedId"] == thing
-
-
-@pytest.mark.parametrize("expansion", EXPANSIONS)
+@pytest.mark.skipif(schemas.EXPANDED, reason="the next release has done it already")
+@pytest.mark.parametrize("expansion", schemas.EXPANSIONS)
 async def test_a_running_server_does_everything_on_the_next_releases_schema(
-    parley: Parley, expansion: str
+    expansion: str, parley: Parley, model: OpenAIServer, issuer: Issuer
 ):
     """It has prepared its statements for the schema that it was started on."""
-    await do_everything(parley)
-    for statement in EXPANSIONS[expansion]:
-        await parley.database.rows(text(statement), {})
-    await do_everything(parley)
+    await do_everything(parley, model, issuer)
+    await schemas.expand(parley.database, expansion)
+    await do_everything(parley, model, issuer)
 
 
 # --- check_schema ---------------------------------------------------------------------
