@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import event, func, select, text
 
 from db.connections import Patience
 from db.engine import Database, Transaction
@@ -82,6 +82,15 @@ async def test_after_a_crowd_only_the_kept_ones_stay(database_url: str, watcher:
         assert watcher.most == LIMIT
         await watcher.until(SIZE)
         assert database.pool == (SIZE, 0, SIZE, 0, OVERFLOW)
+
+
+async def test_none_is_closed_while_somebody_waits_for_one(database_url: str):
+    """Making another takes longer than most statements."""
+    made: list[object] = []
+    async with opened(database_url) as database:
+        event.listen(database.engine.sync_engine, "connect", lambda *each: made.append(each))
+        await asyncio.gather(*(database.rows(text("SELECT 1"), {}) for _ in range(300)))
+    assert len(made) == LIMIT
 
 
 async def test_a_whole_process_needs_one_connection(
