@@ -99,12 +99,14 @@ class Database:
 
         return await self._connections.again(ask, None if _only_reads(statement) else collided)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[ResultT]]) -> ResultT:
+    async def transact(
+        self, work: Callable[[Transaction], Awaitable[ResultT]], *, idempotent: bool = False
+    ) -> ResultT:
         """Do a unit of work and commit it, once.
 
         It is begun again where it broke off before its commit, or collided with another. Where
-        the commit broke off, its outcome is asked for: what is committed is not done again.
-        Raises `CommitUnknown` where the outcome can't be found out.
+        the commit broke off, its outcome is asked for: what is committed is not done again,
+        unless it is `idempotent`. Raises `CommitUnknown` where the outcome can't be found out.
         """
 
         async def attempt() -> ResultT:
@@ -114,7 +116,7 @@ class Database:
                     done.append((transaction, await work(transaction)))
             except CommitUnknown:
                 [(transaction, _)] = done
-                if not await self._has_committed(transaction):
+                if idempotent or not await self._has_committed(transaction):
                     raise DatabaseUnavailable("the commit did not take place") from None
             return done[0][1]
 

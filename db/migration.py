@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -26,6 +27,8 @@ import migrations
 from db.engine import Database
 from db.errors import DatabaseUnavailable, SchemaMismatch
 from db.outages import outages_named
+
+log = structlog.get_logger(__name__)
 
 _LOCK_NOT_AVAILABLE = "55P03"
 _LOCK_KEY = 0x70617274
@@ -58,8 +61,9 @@ class SchemaState(NamedTuple):
     expected: str | None
 
     @property
-    def is_expected(self) -> bool:
-        return self.current == self.expected
+    def is_behind(self) -> bool:
+        """A newer release's schema is not: while that is rolled out, this one's processes go on."""
+        return self.current != self.expected and not _is_newer(self.current)
 
 
 def alembic_config() -> Config:
@@ -74,6 +78,8 @@ async def upgrade(database: Database) -> None:
 
     def run(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+        if _is_newer(MigrationContext.configure(connection).get_current_revision()):
+            return  # a process of the last release was started again
         config = alembic_config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -109,16 +115,26 @@ def newest_revision() -> str | None:
 
 
 async def check_schema(database: Database) -> None:
-    """Raise `SchemaMismatch` where the schema is not at this release's migration."""
+    """Raise `SchemaMismatch` where the schema lacks what this release needs.
+
+    On a newer release's schema the last release's processes go on, and start: its first step
+    takes nothing from them (`migrations/README.md`).
+    """
     current, newest = await current_revision(database), newest_revision()
     if current == newest:
         return
-    script = ScriptDirectory.from_config(alembic_config())
-    if current not in {None, *(each.revision for each in script.walk_revisions())}:
-        raise SchemaMismatch(
-            f"the database's schema ({current}) is of a newer release than this one ({newest})"
-        )
+    if _is_newer(current):
+        log.warning("schema.newer", current=current, expected=newest)
+        return
     raise SchemaMismatch(
         f"the database's schema is behind (at {current or 'nothing'}, needed is {newest}):"
         " run `parley migrate`, or set AUTO_MIGRATE=true"
     )
+
+
+def _is_newer(revision: str | None) -> bool:
+    """Tell whether a migration is of a release after this one: they are numbered in order."""
+    newest = newest_revision()
+    if revision is None or newest is None or not revision.isdecimal():
+        return False
+    return int(revision) > int(newest)

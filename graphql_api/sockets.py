@@ -7,12 +7,13 @@ Each operation is counted, checked and limited like a request of its own.
 
 import asyncio
 import time
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol, cast
 
 import structlog
 from graphql import GraphQLError
-from strawberry.http.exceptions import NonJsonMessageReceived
+from starlette.websockets import WebSocketDisconnected as SocketClosed
+from strawberry.http.exceptions import NonJsonMessageReceived, WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import (
     BaseGraphQLTransportWSHandler,
     Operation,
@@ -97,6 +98,11 @@ class SocketHandler(BaseGraphQLTransportWSHandler[Context, None]):
             return
         self.operations[id] = operation
         operation.task = asyncio.create_task(self._run(operation, message["payload"]))
+
+    async def send_message(self, message: Message) -> None:
+        """Send a message. To a client that has gone, nothing: its operations are ended at once."""
+        with suppress(WebSocketDisconnected, SocketClosed):
+            await super().send_message(message)
 
     async def _run(self, operation: Operation[Context, None], payload: object) -> None:
         """See an operation through to its last message."""

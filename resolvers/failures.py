@@ -27,6 +27,11 @@ NO_MODEL = _shown("MODEL_UNAVAILABLE", "The model can't be reached.", retryable=
 NO_RETRIEVAL = _shown(
     "RETRIEVAL_UNAVAILABLE", "The documents can't be searched at the moment.", retryable=True
 )
+NO_DATABASE = _shown(
+    "RETRIEVAL_UNAVAILABLE",
+    "What the reply is made of can't be read at the moment.",
+    retryable=True,
+)
 
 
 def failure_shown(failure: BaseException) -> dict[str, Any]:
@@ -40,7 +45,9 @@ def failure_shown(failure: BaseException) -> dict[str, Any]:
             return TIMEOUT
         case ModelError():
             return NO_MODEL
-        case IndexUnavailable() | EmbedderUnavailable() | DatabaseUnavailable():
+        case IndexUnavailable() | EmbedderUnavailable():
             return NO_RETRIEVAL
+        case DatabaseUnavailable():
+            return NO_DATABASE
         case _:
             return INTERNAL

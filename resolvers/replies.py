@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 
 from db import messages, sessions, turns
-from db.engine import Database
+from db.engine import Database, Transaction
 from db.ids import MessageId, SessionId
 from db.messages import MessageRow
 from db.models import MessageRole, MessageStatus
@@ -100,9 +100,12 @@ class Replies:
         if run is not None:
             run.stop(MessageStatus.STOPPED)
             return await asyncio.shield(run.stream.ended)
-        async with self._database.transaction() as transaction:
+
+        async def ask(transaction: Transaction) -> None:
             await sessions.lock_session(viewer, transaction, reply.session_id)
             await turns.ask_to_stop(viewer, transaction, reply.id)
+
+        await self._database.transact(ask, idempotent=True)
         try:
             async with asyncio.timeout(FOREIGN_STOP_SECONDS):
                 return await self.ended(viewer, reply)

@@ -202,7 +202,7 @@ class DatabaseHealth(BaseModel):
     model_config = ConfigDict(serialize_by_alias=True)
 
     status: Literal["ok", "down", "behind"] = Field(
-        description="`behind`: it answers, but its schema is not the one this release needs."
+        description="`behind`: it answers, but its schema lacks what this release needs."
     )
     reason: str | None = Field(description="The kind of failure, where it is down.")
     latency_ms: float | None = Field(description="How long the question took.")

@@ -41,8 +41,8 @@ async def health() -> Health:
     " nobody uses it, and restarting this process would not mend it: never use this as a"
     " liveness probe.",
     responses={
-        200: example("It answers, and its schema is the one this release needs.", examples.HEALTHY),
-        503: example("It doesn't, or its schema is another.", examples.DOWN)
+        200: example("It answers, and its schema has what this release needs.", examples.HEALTHY),
+        503: example("It doesn't, or its schema is behind.", examples.DOWN)
         | {"model": DatabaseHealth},
     },
 )
@@ -57,7 +57,7 @@ async def database_health(request: Request, response: Response) -> DatabaseHealt
     except (DatabaseUnavailable, TimeoutError) as outage:
         reason = str(outage) or type(outage).__name__
         schema = SchemaState(None, newest_revision())
-    status = "down" if reason else "ok" if schema.is_expected else "behind"
+    status = "down" if reason else "behind" if schema.is_behind else "ok"
     if status != "ok":
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)

@@ -20,7 +20,7 @@ from tests.db import schemas
 from tests.db.everything import do_everything, needed
 from tests.issuer import Issuer
 from tests.openai_server import OpenAIServer
-from tests.operations import until
+from tests.operations import send, until
 from tests.people import Parley
 from tests.process import processes
 from tests.process.processes import run
@@ -34,6 +34,7 @@ NOTE_STEPS = (
     "CREATE EVENT TRIGGER note ON ddl_command_end EXECUTE FUNCTION note()",
 )
 "Whoever changes the schema is noted."
+STAND_AT = text("UPDATE alembic_version SET version_num = :revision")
 LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 WAITING = text(
     "SELECT pid FROM pg_locks JOIN pg_database ON pg_database.oid = database"
@@ -67,9 +68,21 @@ async def schema(database: Database) -> set[tuple[str, ...]]:
     return {tuple(map(str, row)) for rows in found for row in rows if "alembic" not in row[0]}
 
 
+def shown(database: Database) -> str:
+    """Give the URL of a database as settings have it."""
+    url = database.url.sqlalchemy.set(drivername="postgresql")
+    return url.render_as_string(hide_password=False)
+
+
 def revisions() -> list[str]:
     script = ScriptDirectory.from_config(migration.alembic_config())
     return [each.revision for each in script.walk_revisions()][::-1]
+
+
+def test_migrations_are_numbered_in_order():
+    """A process knows a newer release's by its number."""
+    numbers = [int(each) for each in revisions()]
+    assert numbers == sorted(set(numbers))
 
 
 def test_there_is_one_head():
@@ -118,8 +131,7 @@ async def test_processes_that_start_at_once_migrate_once(empty_database: Databas
     await empty_database.rows(text("CREATE TABLE steps (process int, step text)"), {})
     for statement in NOTE_STEPS:
         await empty_database.rows(text(statement), {})
-    url = empty_database.url.sqlalchemy.set(drivername="postgresql")
-    settings = {"DATABASE_URL": url.render_as_string(hide_password=False)}
+    settings = {"DATABASE_URL": shown(empty_database)}
     async with asyncio.TaskGroup() as group, empty_database.transaction() as transaction:
         await transaction.rows(LOCK, {"key": migration._LOCK_KEY})
         ten = [
@@ -224,7 +236,29 @@ async def test_an_empty_database_is_behind(empty_database: Database):
         await migration.check_schema(empty_database)
 
 
-async def test_a_schema_of_a_newer_release_is_refused(database: Database):
-    await database.rows(text("UPDATE alembic_version SET version_num = '9999'"), {})
-    with pytest.raises(SchemaMismatch, match=r"\(9999\) is of a newer release"):
+@pytest.mark.parametrize("revision", ["0000", "elsewhere"])
+async def test_a_schema_that_is_no_later_one_is_behind(revision: str, database: Database):
+    await database.rows(STAND_AT, {"revision": revision})
+    with pytest.raises(SchemaMismatch, match=f"behind .at {revision},"):
         await migration.check_schema(database)
+
+
+@pytest.mark.parametrize("auto_migrate", ["false", "true"])
+async def test_a_server_starts_on_the_next_releases_schema(
+    auto_migrate: str, database: Database, tmp_path: Path
+):
+    """As one of the last release's does that is started again while the next is rolled out."""
+    await database.rows(STAND_AT, {"revision": "9999"})
+    settings = {"DATABASE_URL": shown(database), "AUTO_MIGRATE": auto_migrate}
+    async with processes.served(tmp_path / "data", **settings) as server:
+        assert (await send(server.person()))["reply"]["status"] == "COMPLETE"
+        health = (await server.http.get("/db-health")).json()
+        assert (health["status"], health["schema"]["current"]) == ("ok", "9999")
+
+
+async def test_migrating_by_the_last_release_changes_nothing(database: Database):
+    await database.rows(STAND_AT, {"revision": "9999"})
+    before = await schema(database)
+    await migration.upgrade(database)
+    assert await schema(database) == before
+    assert await migration.current_revision(database) == "9999"

@@ -29,10 +29,11 @@ DEADLINE_SECONDS = 120.0
 """For one answer. How long it takes says how busy the machine is; without an end of it, a request
 that hangs would hang the test."""
 SESSIONS = [str(uuid5(NAMESPACE_URL, f"session {number}")) for number in range(6)]
+MESSAGES = [str(uuid5(NAMESPACE_URL, f"message {number}")) for number in range(100)]
 NAMES = ["notes", "reader/42", "harbour"]
 TOPICS = ["harbour", "lighthouse", "ferry"]
 WORD = re.compile(r"word[0-9a-f]{12}")
-ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f-]{17}")
+ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 SEND = f"""($input: SendMessageInput!) {{ sendMessage(input: $input) {{ __typename
   ... on UserError {{ message }} ... on ReplyInProgress {{ reply {MESSAGE} }}
@@ -151,7 +152,8 @@ class Chatter:
         assert not foreign, f"{asked} by {self.word} was told of {foreign}: {answer}"
         self._crowd.telling += self.word in answer
         body = answer.partition("\r\n\r\n")[2] or answer
-        self._crowd.seen += self._random.sample(found := ID.findall(body), min(len(found), 3))
+        ids = sorted(set(ID.findall(body)))
+        self._crowd.seen += self._random.sample(ids, min(len(ids), 3))
 
     def foreign(self, text: str) -> set[str]:
         """Give the words of others that stand in a text."""
@@ -218,7 +220,7 @@ class Chatter:
         random = Random(f"{self.key} {self._messages}")
         topic = random.choice(TOPICS)
         return {
-            "messageId": str(uuid5(NAMESPACE_URL, f"message {self._messages}")),
+            "messageId": MESSAGES[self._messages % len(MESSAGES)],
             "content": f"What of the {topic}, and of {self.word}?",
             "sessionId": random.choice(SESSIONS),
             "chapter": random.choice([None, self.word]),
@@ -226,8 +228,9 @@ class Chatter:
         }
 
     def _anything(self) -> str:
-        """Name something: a conversation of theirs, or what anybody has seen."""
-        return self._random.choice([*SESSIONS, *self._random.choices(self._crowd.seen, k=12)])
+        """Name something: what they all have one of, or what anybody has seen."""
+        own = [*SESSIONS, *MESSAGES[: self._messages + 1]]
+        return self._random.choice([*own, *self._random.choices(self._crowd.seen, k=len(own))])
 
     def _adding(self) -> Asked:
         text = f"# {self._random.choice(TOPICS)} {self.word}\n\nThe harbour has a lighthouse and a"

@@ -71,6 +71,24 @@ async def test_a_commit_that_arrived_is_not_done_again_and_its_reply_runs(
     assert await broken_in(onlooker, at_rest=True) == {}
 
 
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AMID, Moment.AFTER])
+async def test_a_stop_on_another_replica_whose_commit_breaks_off_takes_place(
+    a: Replica,
+    wire: Wire,
+    voices: ScriptedModel,
+    viewer: Viewer,
+    database_url: str,
+    moment: Moment,
+):
+    async with replica(database_url, voices) as other:
+        voices["Question"].say("Half of")
+        sent = await other.send(viewer)
+        broken = wire.break_at("COMMIT", moment)
+        stopped = await a.replies.stop(viewer, str(sent.reply.id))
+    assert broken.sprung
+    assert stopped.status == MessageStatus.STOPPED
+
+
 async def test_a_commit_that_is_under_way_is_waited_for(
     a: Replica, wire: Wire, voices: ScriptedModel, viewer: Viewer, onlooker: Database
 ):

@@ -12,7 +12,7 @@ from tests.outages.load import Load
 from tests.outages.postgres import OwnPostgres
 from tests.process.processes import served, until
 
-TIMES = 5 if IS_LONG else 2
+TIMES = 5 if IS_LONG else 1
 BETWEEN = 8 if IS_LONG else 4
 "Messages that are taken from one restart to the next."
 
@@ -41,7 +41,7 @@ async def test_no_message_is_lost_or_doubled_when_postgres_is(
                     wire.listen(postgres.url)
                 at_least = len(load.answered) + BETWEEN
                 await until(taken, lambda count: count >= at_least)
-            load.tell(f"Postgres {how} {TIMES} times", capsys)
+            load.tell(f"Postgres {how} (times: {TIMES})", capsys)
             database = Database(parse_url(postgres.url))
             await load.check(database)
             await database.close()

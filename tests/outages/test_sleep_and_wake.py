@@ -14,7 +14,7 @@ from db.engine import Database
 from db.urls import parse_url
 from graphql_api.settings import Settings
 from tests.operations import send
-from tests.outages.conftest import PATIENCE, parley_over
+from tests.outages.conftest import IS_LONG, PATIENCE, parley_over
 from tests.outages.faults import How, Moment, Wire
 from tests.outages.invariants import broken_in
 from tests.people import Parley
@@ -118,7 +118,7 @@ async def test_a_look_at_its_health_notices_nothing(parley: Parley, onlooker: Da
     assert (await parley.http.get("/db-health")).json()["status"] == "ok"
 
 
-@pytest.mark.parametrize("how", REFUSALS)
+@pytest.mark.parametrize("how", REFUSALS if IS_LONG else ["it starts"])
 async def test_a_server_that_starts_waits_for_it(wire: Wire, onlooker: Database, how: str):
     database = Database(parse_url(wire.url), patience=PATIENCE)
     await fall_asleep(onlooker, wire, how)
