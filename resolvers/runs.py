@@ -242,9 +242,10 @@ class RunningReplies:
         was deleted, what there was.
         """
         while True:
+            place = run.key
             try:
-                row = await turns.end_reply(self._database, *run.key, run.run_id, ending)
-                if row is None and await self._has_moved(run):
+                row = await turns.end_reply(self._database, *place, run.run_id, ending)
+                if row is None and await self._has_moved(run, place):
                     continue
                 return (
                     row
@@ -297,22 +298,24 @@ class RunningReplies:
                 await self._move(run, row)
                 run.stored(row.content_length)
 
-    async def _has_moved(self, run: Run) -> bool:
-        """Look where a run's row is, and go on there. False: where it was, or nowhere."""
-        [row] = await runs.find_runs(self._database, [run.run_id]) or [None]
-        return row is not None and await self._move(run, row)
+    async def _has_moved(self, run: Run, place: tuple[UserId, MessageId]) -> bool:
+        """Look where a run's row is, and go on there. False: at that place still, or nowhere.
 
-    async def _move(self, run: Run, row: RunRow) -> bool:
+        A tick that was under way may have found it first.
+        """
+        for row in await runs.find_runs(self._database, [run.run_id]):
+            await self._move(run, row)
+        return run.key != place
+
+    async def _move(self, run: Run, row: RunRow) -> None:
         """Go on with a run's row where it is now: under the user who claimed its visitor."""
         if (row.user_id, row.id) == run.key:
-            return False
+            return
         reply = await messages.message_of(self._database, row.user_id, row.id)
-        if reply is None:
-            return False
-        del self._runs[run.key]
-        run.user_id, run.reply = row.user_id, reply
-        self._runs[run.key] = run
-        return True
+        if reply is not None:
+            del self._runs[run.key]
+            run.user_id, run.reply = row.user_id, reply
+            self._runs[run.key] = run
 
 
 def _mended(ending: turns.Ending) -> turns.Ending:

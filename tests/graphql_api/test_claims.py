@@ -7,6 +7,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
+from db import turns
+from db.engine import Database
+from db.ids import MessageId, RunId, UserId
+from db.messages import MessageRow
 from db.models import IngestionStatus
 from graphql_api.settings import Settings
 from tests.factories import citation, make_document, make_session, make_turn
@@ -305,6 +309,38 @@ async def test_an_end_that_meets_a_claim_is_stored_once(
         [edge] = (await ann.ask(HISTORY))["sessions"]["edges"]
         _, reply = [each["node"] for each in edge["node"]["messages"]["edges"]]
         assert (reply["status"], reply["content"]) == ("COMPLETE", "Half and half.")
+
+
+async def test_an_end_whose_moved_row_a_tick_finds_first_is_stored(
+    parley: Parley,
+    visitor: Person,
+    ann: Person,
+    model: OpenAIServer,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    running, end_reply = parley.services.running, turns.end_reply
+    monkeypatch.setattr("resolvers.runs.TICK_SECONDS", 3600)
+
+    async def overtaken(
+        database: Database, user_id: UserId, id: MessageId, run_id: RunId, ending: turns.Ending
+    ) -> MessageRow | None:
+        """End a reply; a tick that was under way looks for its row just then."""
+        row = await end_reply(database, user_id, id, run_id, ending)
+        if row is None:
+            await running._look_up({run.run_id: run for run in running._runs.values()})
+        return row
+
+    monkeypatch.setattr("resolvers.runs.turns.end_reply", overtaken)
+    gate = asyncio.Event()
+    model.script(says("Half", gate, " and half."))
+    sending = asyncio.create_task(send(visitor, "What is a lease?"))
+    await until(lambda: any(run.stream.length for run in running._runs.values()))
+    await claim(ann, visitor.key)
+    gate.set()
+    assert (await sending)["reply"]["content"] == "Half and half."
+    [edge] = (await ann.ask(HISTORY))["sessions"]["edges"]
+    _, reply = [each["node"] for each in edge["node"]["messages"]["edges"]]
+    assert (reply["status"], reply["content"]) == ("COMPLETE", "Half and half.")
 
 
 async def test_a_follower_elsewhere_hears_of_the_end(
