@@ -142,7 +142,7 @@ class Turns:
                 # Whoever asks may go away in the midst of the commit: what is stored has to run.
                 beginning = asyncio.create_task(self._begin(viewer, checked, request_id))
                 self._beginnings.add(beginning)
-                beginning.add_done_callback(self._beginnings.discard)
+                beginning.add_done_callback(self._has_ended)
                 return await asyncio.shield(beginning)
             except _Collision:
                 continue
@@ -173,6 +173,11 @@ class Turns:
         """See those turns through to their start whose messages are being stored."""
         self.refuse_new()
         await asyncio.gather(*self._beginnings, return_exceptions=True)
+
+    def _has_ended(self, beginning: asyncio.Task[SentTurn]) -> None:
+        self._beginnings.discard(beginning)
+        if not beginning.cancelled():
+            beginning.exception()  # nothing was stored then: who has gone need not hear why
 
     async def _present(self, viewer: Viewer, sent: _Checked) -> SentTurn | None:
         """Find the turn that this message began already. Raises `IdConflict` if it is another."""

@@ -130,7 +130,7 @@ class Chatter:
         for _ in range(requests - 1):
             asked = self._random.choices(*_MIX)[0](self)
             behind = self._crowd.hung_up.total() < HANGING_UP * self._crowd.asked
-            if self._random.random() < (0.6 if behind else 0.1):
+            if self._random.random() < (0.8 if behind else 0.1):
                 # Within the time that it takes, at any stage of it.
                 usual = self._crowd.seconds.get(asked.kind, 0.02)
                 await self._hang_up_on(asked, self._random.uniform(0, usual))

@@ -3,11 +3,13 @@
 import asyncio
 import gc
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from logging import ERROR
 from random import Random
 from time import time_ns
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,18 +19,21 @@ from structlog.testing import capture_logs
 from db.engine import Database
 from db.models import MessageStatus
 from db.urls import parse_url
+from graphql_api.services import Services
 from graphql_api.settings import Settings
 from resolvers.events import Ended
 from resolvers.turns import NewMessage
-from tests.factories import make_viewer
+from tests.factories import make_session, make_streaming_reply, make_viewer
 from tests.isolation.chatters import DEADLINE_SECONDS, HANGING_UP, Chatter, Crowd
 from tests.isolation.servers import listening, port_of
-from tests.outages.faults import Moment, faulty_wire
+from tests.outages.faults import Moment, Wire, faulty_wire
 from tests.people import open_parley
 
 REQUESTS = 10_000 if os.environ.get("PARLEY_LONG_TESTS") == "1" else 1_000
+"The longer one takes minutes; the shorter finds what is open to anybody all the same."
 VIEWERS = 50
 SEED = int(os.environ.get("PARLEY_SOAK_SEED", time_ns()))
+"What they ask for, and when they hang up; not how it falls out."
 
 STORED = """
 SELECT user_id, CAST(row AS text) FROM chat_sessions AS row
@@ -107,29 +112,58 @@ async def _let_them_chat(settings: Settings, database: Database) -> None:
     gc.collect()  # what is ignored here is a failure of whichever test comes next
 
 
-async def test_who_hangs_up_in_the_commit_has_a_reply_all_the_same(
-    settings: Settings, database_url: str
-):
-    viewer, message = make_viewer(), NewMessage("Hello?", message_id=str(uuid4()))
+# --- at a moment that takes many requests to be met -----------------------------------
+
+
+@dataclass(frozen=True)
+class Near:
+    """The application at the near end of a wire."""
+
+    wire: Wire
+    services: Services
+
+    async def hang_up_at(self, statement: str, asked: Coroutine[Any, Any, object]) -> None:
+        """Cancel what asks for something once Postgres has done a statement of it."""
+        asking = asyncio.create_task(asked)
+
+        def hang_up() -> None:
+            asking.cancel()
+
+        self.wire.break_at(statement, Moment.AFTER, then=hang_up)
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+@pytest.fixture
+async def near(settings: Settings, database_url: str) -> AsyncGenerator[Near]:
     async with faulty_wire(database_url) as wire:
         database = Database(parse_url(wire.url))
         async with open_parley(settings, database) as parley:
-            turns, replies = parley.services.turns, parley.services.replies
-            asking = asyncio.create_task(turns.send(viewer, message, "a request"))
-
-            def hang_up() -> None:
-                asking.cancel()
-
-            # Postgres has done it, and nobody has heard so yet.
-            wire.break_at("COMMIT", Moment.AFTER, then=hang_up)
-            with pytest.raises(asyncio.CancelledError):
-                await asking
-            *_, last = [
-                event async for event in replies.follow(viewer, message.message_id or "", 0)
-            ]
+            yield Near(wire, parley.services)
         await database.close()
+
+
+async def test_who_hangs_up_in_the_commit_has_a_reply_all_the_same(near: Near):
+    viewer, message = make_viewer(), NewMessage("Hello?", message_id=str(uuid4()))
+    # Postgres has done it, and nobody has heard so yet.
+    await near.hang_up_at("COMMIT", near.services.turns.send(viewer, message, "a request"))
+    following = near.services.replies.follow(viewer, message.message_id or "", 0)
+    *_, last = [event async for event in following]
     assert isinstance(last, Ended)
     assert last.reply.status == MessageStatus.COMPLETE
+
+
+async def test_who_hangs_up_while_it_is_refused_is_no_failure(
+    near: Near, database: Database, caplog: pytest.LogCaptureFixture
+):
+    viewer = make_viewer()
+    session = await make_session(database, owner=viewer)
+    await make_streaming_reply(database, owner=viewer, session=session)
+    message = NewMessage("Hello?", session_id=str(session))
+    await near.hang_up_at("ROLLBACK", near.services.turns.send(viewer, message, "a request"))
+    await asyncio.wait(near.services.turns._beginnings)
+    gc.collect()  # asyncio tells of what nobody has looked at when it is collected
+    assert [each.getMessage() for each in caplog.records if each.levelno >= ERROR] == []
 
 
 @asynccontextmanager
