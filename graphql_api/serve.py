@@ -15,6 +15,7 @@ from graphql_api.data_folder import KNOCK, DataFolder
 from graphql_api.instance import ingest_own_docs, open_database, prepare_schema
 from graphql_api.services import Services
 from graphql_api.settings import Settings
+from graphql_api.stalls import stalls_logged
 
 WS_PING_SECONDS = 15.0
 "Proxies commonly close a socket that has been silent for 30 or 60 s."
@@ -95,7 +96,7 @@ async def serve(settings: Settings) -> None:
         )
         # Not uvicorn's lifespan: that logs what goes wrong in a start as a traceback, and leaves
         # the parts open when Ctrl-C is pressed twice.
-        async with app.router.lifespan_context(app):
+        async with app.router.lifespan_context(app), stalls_logged():
             await server.serve(sockets=[listening])
 
 

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 POSTGRES_SECONDS = 5.0
 "What a second start may spend on Postgres: it takes 0.1 s, and 1 s after a crash."
 IDLE_SECONDS = 5.0
+STALL_SECONDS = 1.0
 
 
 async def test_parleys_own_documents_are_shared_and_ready(server: Server):
@@ -205,6 +206,17 @@ async def test_an_idle_server_sends_no_sql(server: Server):
         assert await others() == before
     finally:
         await ours.close()
+
+
+async def test_a_server_that_stood_still_says_so(server: Server):
+    server.process.send(signal.SIGSTOP)
+    await asyncio.sleep(STALL_SECONDS)  # for so long it stands still
+    server.process.send(signal.SIGCONT)
+
+    async def stalled() -> bool:
+        return "loop.stalled" in server.log()
+
+    await until(stalled, bool)
 
 
 async def test_migrate_beside_a_server_uses_its_postgres(server: Server):
