@@ -45,7 +45,7 @@ schema: $(VENV)/runtime  ## Write schema.graphql from the code
 	$(BIN)/parley schema > schema.graphql
 
 assets:  ## Fetch GraphiQL's files with npm, so that it works offline
-	@$(PYTHON) graphql_api/static_assets.py
+	@$(PYTHON) -m graphql_api.static_assets
 
 bench-retrieval: $(VENV)/dev  ## Measure retrieval on Debian's postgresql-doc-15 and python3-doc
 	$(BIN)/python benchmarks/retrieval/run.py
