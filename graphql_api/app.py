@@ -27,9 +27,9 @@ from graphql_api.errors import ErrorCode, refusal
 from graphql_api.graphiql import STATIC, STATIC_URL
 from graphql_api.limits import Limits
 from graphql_api.operations import Operations, Policy
-from graphql_api.payloads import BodyLimits
 from graphql_api.persisted import PersistedDocuments, read_manifest
 from graphql_api.rates import Meter
+from graphql_api.request_bodies import BodyLimits
 from graphql_api.requests import REQUEST_ID_HEADER, Requests, request_id
 from graphql_api.rest import describe, rest_router
 from graphql_api.router import ParleyRouter

@@ -30,8 +30,6 @@ RETRY_AFTER_SECONDS = 1
 
 _SUGGESTION = re.compile(r" Did you mean [^?]*\?")
 "How graphql-core names what the client did not know."
-_FAULT_WITHIN = "encountered error"
-"How graphql-core quotes what broke, as no expected failure does, while it read a value."
 
 log = structlog.get_logger(__name__)
 
@@ -150,8 +148,14 @@ def _answer_unavailable(context: Context | None) -> None:
 
 
 def is_fault(failure: GraphQLError) -> bool:
-    """Tell whether a value could not be read because something of ours broke."""
-    return _FAULT_WITHIN in failure.message
+    """Tell whether a value could not be read because something of ours broke.
+
+    What was wrong with the value itself has no cause but errors of GraphQL's own.
+    """
+    cause = failure.original_error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    return cause is not None
 
 
 def _code(failure: GraphQLError) -> ErrorCode:

@@ -158,12 +158,10 @@ async def ingest_own_docs(services: Services) -> None:
     """
     if not await has_no_documents(services.database):
         return
-    reading: list[asyncio.Task[None]] = []
+    intake, reading = services.intake.without_quotas(), list[asyncio.Task[None]]()
     for file in own_docs():
         source = FileSource(file.read_bytes(), file.name)
-        added = await services.intake.add(
-            operator(), source, title=None, shared=True, request_id="start"
-        )
+        added = await intake.add(operator(), source, title=None, shared=True, request_id="start")
         reading.append(services.ingestion.take_up(added.document.id))
     if reading:
         await asyncio.wait(reading, timeout=OWN_DOCS_SECONDS)

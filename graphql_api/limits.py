@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 from graphql import (
+    GRAPHQL_MAX_INT,
+    GRAPHQL_MIN_INT,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
@@ -44,6 +46,10 @@ MAX_REPEATS = 50
 second."""
 ASSUMED_LENGTH = 5
 "Of a list that is not paged: a reply cites a handful of passages."
+FIELDS_OF_A_TYPE = 4
+"On average. Most have no arguments, values, interfaces: those lists count as one, if that."
+INTROSPECTED_FOR_1 = 2
+"Fields of the schema itself: they are read from memory, and most of those asked for are null."
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +80,14 @@ class Shape(NamedTuple):
 
 
 def check_shape(document: DocumentNode, limits: Limits) -> None:
-    """Raise `TooComplex` for an operation that nests, renames or annotates too much."""
+    """Raise `TooComplex` for an operation that nests, renames or annotates too much.
+
+    So does a fragment, though nothing spreads it: validation looks into each.
+    """
     walk = _Shapes(document, limits)
     on_definitions = sum(len(_directives(each)) for each in document.definitions)
     for definition in document.definitions:
-        if isinstance(definition, OperationDefinitionNode):
+        if isinstance(definition, OperationDefinitionNode | FragmentDefinitionNode):
             shape = walk.of(definition.selection_set)
             asked = (
                 ("depth", shape.depth, limits.depth),
@@ -228,7 +237,7 @@ class _Costs:
         name = node.name.value
         field = self._schema.get_field(parent, name)
         price = PRICES.get((parent.name, name), 1)
-        if field is None or name.startswith("__"):
+        if field is None or name == "__typename":
             return price
         written = str(cast("Any", field).type)
         kind = self._schema.get_type(written.strip("[]!"))
@@ -240,9 +249,20 @@ class _Costs:
         if parent.name.endswith("Connection") and name == "edges":
             return price + page * self.of(node.selection_set, kind, 1)
         if kind.name.endswith("Connection"):
-            return price + self.of(node.selection_set, kind, size or DEFAULT_PAGE_SIZE)
-        times = size or (ASSUMED_LENGTH if written.startswith("[") else 1)
-        return price + times * self.of(node.selection_set, kind, 1)
+            page = DEFAULT_PAGE_SIZE if size is None else size
+            return price + self.of(node.selection_set, kind, page)
+        if size is None:
+            size = self._assumed_size(parent, name) if written.startswith("[") else 1
+        below = size * self.of(node.selection_set, kind, 1)
+        return price + (below // INTROSPECTED_FOR_1 if name.startswith("__") else below)
+
+    def _assumed_size(self, parent: GraphQLCompositeType, name: str) -> int:
+        """Say how long a list is that is not paged. Of the schema itself that is known."""
+        if (parent.name, name) == ("__Schema", "types"):
+            return len(self._schema.type_map)
+        if parent.name.startswith("__"):
+            return FIELDS_OF_A_TYPE if name == "fields" else 1
+        return ASSUMED_LENGTH
 
     def _asked_size(self, node: FieldNode, field: GraphQLField) -> int | None:
         """Read how many rows a field is asked for; null: that is not said. Raises `PageTooLong`."""
@@ -271,7 +291,9 @@ class _Costs:
 
 
 def _whole(given: object) -> int | None:
-    """Read a number as GraphQL's Int does, which takes 50.0 too."""
+    """Read a number as GraphQL's Int does, which takes 50.0 too; null: it will be refused."""
     if isinstance(given, float) and given.is_integer():
-        return int(given)
-    return given if isinstance(given, int) and not isinstance(given, bool) else None
+        given = int(given)
+    if isinstance(given, bool) or not isinstance(given, int):
+        return None
+    return given if GRAPHQL_MIN_INT <= given <= GRAPHQL_MAX_INT else None

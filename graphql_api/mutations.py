@@ -225,4 +225,5 @@ async def _source(source: inputs.DocumentSource) -> Source:
     file = cast("object", source.file.value) if source.file is not None else None
     if not isinstance(file, UploadFile):
         raise InvalidInput("Send the file as a GraphQL multipart request.", "source.file")
+    await file.seek(0)  # the same file may stand in several places
     return FileSource(await file.read(), file.filename, file.content_type)

@@ -52,6 +52,8 @@ MAX_DIGITS = 400
 CHECKED = 512
 "Documents whose check is remembered: a frontend has some hundred."
 
+_TOO_MANY_TOKENS = "Syntax Error: Document contains more than"
+"How graphql-core says so; elsewhere in a message it may be the client's own words."
 _LONG_NUMBER = re.compile(rf"\d{{{MAX_DIGITS}}}")
 
 log = structlog.get_logger(__name__)
@@ -113,11 +115,7 @@ class Operations:
             if kind not in allowed:
                 raise _not_allowed(kind)
             cost = cost_of(self._schema._schema, document, operation, payload.variables)
-            if cost > self._policy.limits.cost:
-                raise TooComplex(
-                    f"The operation's cost is {cost:,}; at most"
-                    f" {self._policy.limits.cost:,} is allowed."
-                )
+            self._refuse_too_dear(cost, context)
         except TooComplex as error:
             raise Refused(ErrorCode.QUERY_TOO_COMPLEX, str(error)) from None
         except PageTooLong as error:
@@ -170,9 +168,7 @@ class Operations:
         if is_query and seconds > self._policy.slow_seconds:
             milliseconds = round(seconds * 1000)
             log.warning("graphql.slow", operation=operation.name, milliseconds=milliseconds)
-        if context.tells_cost:
-            cost = {"requested": operation.cost, "maximum": self._policy.limits.cost}
-            result.extensions = {**(result.extensions or {}), "cost": cost}
+        self._tell_cost(result, context, operation.cost)
         return result
 
     async def stream(
@@ -192,12 +188,33 @@ class Operations:
             )
             # What Strawberry gives is a generator, whatever it promises.
             async with aclosing(cast("AsyncGenerator[ExecutionResult]", results)) as source:
+                is_told = False
                 async for result in source:
+                    if not is_told:
+                        self._tell_cost(result, context, operation.cost)
+                    is_told = True
                     yield result
         except Exception as failure:  # of an extension, which Strawberry lets through
             errors = [GraphQLError("", original_error=failure)]
             show(errors, context)
             yield ExecutionResult(data=None, errors=errors)
+
+    def _cost_told(self, cost: int) -> dict[str, Any]:
+        return {"cost": {"requested": cost, "maximum": self._policy.limits.cost}}
+
+    def _tell_cost(self, result: ExecutionResult, context: Context, cost: int) -> None:
+        """Say in an answer what it cost, where that is asked for."""
+        if context.tells_cost:
+            result.extensions = {**(result.extensions or {}), **self._cost_told(cost)}
+
+    def _refuse_too_dear(self, cost: int, context: Context) -> None:
+        """Raise `Refused` where an operation costs more than it may."""
+        most = self._policy.limits.cost
+        if cost > most:
+            message = f"The operation's cost is {cost:,}; at most {most:,} is allowed."
+            refused = Refused(ErrorCode.QUERY_TOO_COMPLEX, message)
+            refused.extensions = self._cost_told(cost) if context.tells_cost else {}
+            raise refused
 
     async def _count(self, context: Context) -> None:
         """Count the request, if anybody is known to ask: who is nobody gets nothing anyway."""
@@ -206,8 +223,13 @@ class Operations:
         try:
             await self._meter.count_request(context.known_viewer)
         except RateLimited as error:
-            headers = {"Retry-After": str(error.retry_after_seconds)}
-            raise Refused(ErrorCode.RATE_LIMITED, error.message, 429, headers) from None
+            seconds = error.retry_after_seconds
+            headers = {"Retry-After": str(seconds)}
+            refused = Refused(ErrorCode.RATE_LIMITED, error.message, 429, headers)
+            # A socket has no headers.
+            told = {"code": ErrorCode.RATE_LIMITED.value, "retryAfterSeconds": seconds}
+            refused.errors[0].extensions = told
+            raise refused from None
 
     def _check(self, text: str) -> DocumentNode:
         """Parse and validate. What is refused is not remembered."""
@@ -217,7 +239,7 @@ class Operations:
         try:
             document = parse(text, max_tokens=limits.tokens)
         except GraphQLError as error:
-            if "Document contains more than" in error.message:
+            if error.message.startswith(_TOO_MANY_TOKENS):
                 raise TooComplex(f"The document has more than {limits.tokens:,} tokens.") from None
             raise _refused([error], ErrorCode.GRAPHQL_PARSE_FAILED) from None
         if _LONG_NUMBER.search(text):

@@ -30,6 +30,7 @@ class PersistedDocuments:
     def __init__(self, trusted: Mapping[str, str] | None = None) -> None:
         self._trusted = trusted
         self._trusted_texts = frozenset((trusted or {}).values())
+        self._trusted_by_hash = {_hashed(text): text for text in self._trusted_texts}
         self._remembered: OrderedDict[str, str] = OrderedDict()
 
     def text_of(self, payload: Payload) -> str:
@@ -38,19 +39,18 @@ class PersistedDocuments:
         if self._trusted is not None:
             return self._trusted_text(payload, hash)
         if payload.document_id is not None and payload.query is None:
-            hash = payload.document_id.removeprefix("sha256:")
+            hash = _bare(payload.document_id)
         if hash is None:
             if payload.query is None:
                 raise Refused(ErrorCode.BAD_USER_INPUT, "There is no query.", 400)
             return payload.query
         if payload.query:
-            if sha256(payload.query.encode("utf-8", "replace")).hexdigest() != hash.lower():
+            if _hashed(payload.query) != hash.lower():
                 raise Refused(ErrorCode.BAD_USER_INPUT, "sha256Hash is not that of the query.", 400)
             return payload.query
         text = self._remembered.get(hash.lower())
         if text is None:
-            # Apollo's clients look for just this text.
-            raise Refused(ErrorCode.PERSISTED_QUERY_NOT_FOUND, "PersistedQueryNotFound", 200)
+            raise _not_found()
         self._remembered.move_to_end(hash.lower())
         return text
 
@@ -65,13 +65,32 @@ class PersistedDocuments:
                 self._remembered.popitem(last=False)
 
     def _trusted_text(self, payload: Payload, hash: str | None) -> str:
+        """Find a document of the manifest: by its id there, its hash, or its text."""
         assert self._trusted is not None
         for name in (payload.document_id, hash):
-            if name is not None and name in self._trusted:
-                return self._trusted[name]
+            if name is not None:
+                found = self._trusted.get(name) or self._trusted_by_hash.get(_bare(name))
+                if found is not None:
+                    return found
         if payload.query in self._trusted_texts:
             return payload.query
+        if payload.query is None and hash is not None:
+            raise _not_found()
         raise Refused(ErrorCode.BAD_USER_INPUT, "Only documents of the manifest are run here.", 400)
+
+
+def _hashed(text: str) -> str:
+    return sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def _bare(hash: str) -> str:
+    """Give a hash as we keep it, however it is written."""
+    return hash.removeprefix("sha256:").lower()
+
+
+def _not_found() -> Refused:
+    # Apollo's clients look for just this text, and then send the document's own.
+    return Refused(ErrorCode.PERSISTED_QUERY_NOT_FOUND, "PersistedQueryNotFound")
 
 
 def _hash_of(payload: Payload) -> str | None:

@@ -63,6 +63,7 @@ class Meter:
             return
         reset = await self._refused_until(self._fixed, allowed, quota.value, viewer)
         if reset is not None:
+            await self.give_back(viewer, quota)  # what was refused was counted all the same
             raise QuotaExceeded(str(allowed), resets_at=datetime.fromtimestamp(reset, UTC))
 
     async def give_back(self, viewer: Viewer, quota: Quota) -> None:

@@ -23,6 +23,7 @@ class Refused(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
+        self.extensions: Mapping[str, object] = {}
         self.headers = dict(headers or {})
         self.errors: Sequence[GraphQLError] = [
             GraphQLError(message, extensions={"code": code.value})

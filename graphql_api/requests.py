@@ -27,6 +27,8 @@ QUIET = ("/health", "/graphql/assets")
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9._:+/=-]{1,128}")
 "What others' tracing puts there; anything else could forge lines of the log."
+_NAME = re.compile(r"[A-Za-z_]\w{0,31}", re.ASCII)
+"What parameters are called; anything else may be something that somebody said."
 _SECRET = re.compile(r"[0-9a-fA-F-]{16,}|[^/]{40,}")
 
 log = structlog.get_logger(__name__)
@@ -92,7 +94,7 @@ def _described(scope: Scope) -> dict[str, Any]:
     route = scope.get("route")
     path = getattr(route, "path_format", None) or _without_secrets(scope["path"])
     query = parse_qsl(scope["query_string"].decode("latin-1"))
-    names = [_without_secrets(name) for name, _ in query[:20]]
+    names = [name if _NAME.fullmatch(name) else "…" for name, _ in query[:20]]
     described: dict[str, Any] = {"method": scope.get("method", "WEBSOCKET"), "path": path}
     return described | ({"parameters": names} if names else {})
 

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 import orjson
@@ -25,9 +26,10 @@ from graphql_api.errors import ErrorCode
 from graphql_api.graphiql import graphiql_headers, graphiql_page
 from graphql_api.negotiation import Media, accepted_media
 from graphql_api.operations import Operations, ran_nothing
-from graphql_api.payloads import BodyLimits, Payload, payloads
+from graphql_api.payloads import Payload, payloads
 from graphql_api.prepared import Prepared
 from graphql_api.refusals import Refused
+from graphql_api.request_bodies import BodyLimits
 from graphql_api.requests import CLIENT_GONE
 from graphql_api.schema import schema
 from graphql_api.sockets import SocketHandler, decode_message, headers_of
@@ -136,19 +138,26 @@ class ParleyRouter(GraphQLRouter[Context, None]):
     async def _answer_batch(
         self, request: Request, context: Context, asked: list[Payload], accepted: list[Media]
     ) -> Response:
-        if accepted[0].is_stream:
+        plain = [each for each in accepted if not each.is_stream]
+        if not plain:
             raise Refused(ErrorCode.BAD_USER_INPUT, "A batch can't be streamed.", 406)
+        too_many: list[Refused] = []
 
         async def answer(payload: Payload) -> dict[str, Any]:
             own = context.for_operation()
             try:
                 operation = await self.operations.prepare(own, payload, _allowed(request, ()))
             except Refused as refused:
-                return {"errors": [error.formatted for error in refused.errors]}
+                if refused.status == HTTPStatus.TOO_MANY_REQUESTS:
+                    too_many.append(refused)
+                return _refused(refused)
             return _shown(await self._executed(request, own, operation))
 
         answers = await asyncio.gather(*map(answer, asked))
-        return self._json(answers, accepted[0], 200, context)
+        if len(too_many) == len(asked):
+            status, headers = HTTPStatus.TOO_MANY_REQUESTS, too_many[0].headers
+            return _json_response(self.encode_json(answers), plain[0], status, headers)
+        return self._json(answers, plain[0], 200, context)
 
     async def _executed(
         self, request: Request, context: Context, operation: Prepared
@@ -177,7 +186,7 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         plain = [each for each in accepted if each in (Media.JSON, Media.RESPONSE)]
         media = plain[0] if plain else Media.JSON
         status = refused.status or (400 if media is Media.RESPONSE else 200)
-        body = self.encode_json({"errors": [error.formatted for error in refused.errors]})
+        body = self.encode_json(_refused(refused))
         return _json_response(body, media, status, refused.headers)
 
     def _stream(
@@ -187,6 +196,8 @@ class ParleyRouter(GraphQLRouter[Context, None]):
 
         async def messages() -> AsyncGenerator[str]:
             async with files, aclosing(self.operations.stream(context, operation)) as results:
+                if transport.opening:
+                    yield transport.opening
                 if transport.send_initial_heartbeat:
                     yield transport.heartbeat_message(self.encode_json)
                 async for result in results:
@@ -203,9 +214,9 @@ class ParleyRouter(GraphQLRouter[Context, None]):
     def _refused_stream(self, refused: Refused, media: Media) -> Response:
         """Tell what is wrong with a document in the stream itself, where clients look for it."""
         transport = STREAM_TRANSPORTS[media]()
-        errors = {"errors": [error.formatted for error in refused.errors]}
-        shown = transport.encode_next(cast("Any", errors), self.encode_json)
-        return Response(shown + transport.encode_complete(), headers=dict(transport.headers))
+        shown = transport.encode_next(cast("Any", _refused(refused)), self.encode_json)
+        body = transport.opening + shown + transport.encode_complete()
+        return Response(body, headers=dict(transport.headers))
 
     async def _page(self) -> Response:
         if self.graphql_ide is None:
@@ -228,6 +239,12 @@ def _chosen(operation: Prepared, accepted: list[Media]) -> Media:
     if operation.kind is OperationType.SUBSCRIPTION:
         return next(each for each in accepted if each.is_stream)
     return accepted[0]
+
+
+def _refused(refused: Refused) -> dict[str, Any]:
+    """Give a refusal as it goes over the wire."""
+    shown: dict[str, Any] = {"errors": [error.formatted for error in refused.errors]}
+    return shown | ({"extensions": refused.extensions} if refused.extensions else {})
 
 
 def _shown(result: ExecutionResult) -> dict[str, Any]:

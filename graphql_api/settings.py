@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from limits import parse
+from limits import parse_many
 from pydantic import (
     AliasChoices,
     BeforeValidator,
@@ -38,9 +38,11 @@ _ORIGIN = re.compile(r"https?://[^/?#@\s]+", re.IGNORECASE)
 def _check_rate(value: object) -> object:
     if isinstance(value, str) and value != "off":
         try:
-            parse(value)
+            [rate] = parse_many(value)
         except ValueError:
             raise ValueError(f"{value!r} is no rate such as 600/minute, nor off") from None
+        if not rate.amount:
+            raise ValueError(f"{value!r} lets nobody in")
     return value
 
 

@@ -10,11 +10,7 @@ from typing import ClassVar, cast
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
-from strawberry.http.streaming import (
-    HTTPStreamTransport,
-    MultipartSubscriptionTransport,
-    SSETransport,
-)
+from strawberry.http.streaming import MultipartSubscriptionTransport, SSETransport
 
 from graphql_api.negotiation import Media
 
@@ -26,6 +22,7 @@ class EventStreamTransport(SSETransport):
     """Server-Sent Events framed by line feeds: urql reads no other."""
 
     protocol: ClassVar = "sse"
+    opening: ClassVar = ""
 
     def __init__(self) -> None:
         super().__init__(HEARTBEAT_SECONDS)
@@ -35,6 +32,18 @@ class EventStreamTransport(SSETransport):
 
     def encode_comment(self, comment: str) -> str:
         return f": {comment}\n\n"
+
+
+class MultipartTransport(MultipartSubscriptionTransport):
+    """Apollo's multipart subscriptions, with a boundary before the first part and one at the end.
+
+    Strawberry sends neither (RFC 2046 has both), and readers take the first part for a preamble.
+    """
+
+    opening: ClassVar = "\r\n--graphql"
+
+    def encode_complete(self) -> str:
+        return "--\r\n"  # each part ends with a boundary, which this makes the last one
 
 
 async def with_heartbeats(
@@ -81,7 +90,7 @@ class EventStream(StreamingResponse):
             raise failure
 
 
-STREAM_TRANSPORTS: Mapping[Media, Callable[[], HTTPStreamTransport]] = {
+STREAM_TRANSPORTS: Mapping[Media, Callable[[], EventStreamTransport | MultipartTransport]] = {
     Media.EVENTS: EventStreamTransport,
-    Media.MULTIPART: MultipartSubscriptionTransport,
+    Media.MULTIPART: MultipartTransport,
 }

@@ -1,6 +1,6 @@
 """Quotas: how much of what costs money a viewer may have. They are counted elsewhere."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Protocol
@@ -37,12 +37,27 @@ class NoQuotas:
         pass
 
 
+Take = Callable[[], Awaitable[None]]
+
+
 @asynccontextmanager
-async def taken(quotas: Quotas, viewer: Viewer, quota: Quota) -> AsyncGenerator[None]:
-    """Take one for what the block does, and give it back if that fails."""
-    await quotas.take(viewer, quota)
+async def taking(quotas: Quotas, viewer: Viewer, quota: Quota) -> AsyncGenerator[Take]:
+    """Give what takes one, once, however often it is called; if the block fails, it is given back.
+
+    A unit of work calls it when it knows that there is something new to pay for. That is within
+    its transaction: whoever sends the same at the same time waits for how it ends, and joins it.
+    """
+    is_taken = False
+
+    async def take() -> None:
+        nonlocal is_taken
+        if not is_taken:
+            await quotas.take(viewer, quota)
+            is_taken = True
+
     try:
-        yield
+        yield take
     except BaseException:
-        await quotas.give_back(viewer, quota)
+        if is_taken:
+            await quotas.give_back(viewer, quota)
         raise

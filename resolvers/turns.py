@@ -26,7 +26,6 @@ from rag.retrieval import Retrieval
 from resolvers.errors import (
     IdConflict,
     NotFound,
-    QuotaExceeded,
     ReplyInProgress,
     Unavailable,
 )
@@ -37,7 +36,7 @@ from resolvers.inputs import (
     parse_id,
     parse_made_id,
 )
-from resolvers.quotas import Quota, Quotas, taken
+from resolvers.quotas import Quota, Quotas, Take, taking
 from resolvers.replies import Replies
 from resolvers.runs import RunningReplies
 
@@ -146,12 +145,6 @@ class Turns:
                 return await asyncio.shield(beginning)
             except _Collision:
                 continue
-            except QuotaExceeded:
-                # The last of it may have gone to this very message, sent at the same time.
-                present = await self._present(viewer, checked)
-                if present is not None:
-                    return present
-                raise
             except _Busy as busy:
                 active = await self._replies.active(viewer, busy.session_id)
                 if active is None:
@@ -209,7 +202,7 @@ class Turns:
             await self._running.end_lost(viewer.user_id, sent.session_id)
         run_id = RunId(new_id())
 
-        async def begin(transaction: Transaction) -> SentTurn:
+        async def begin(transaction: Transaction, pay: Take) -> SentTurn:
             await users.ensure_user(viewer, transaction)
             session = await self._claim_session(viewer, transaction, sent)
             await turns.settle_session(viewer, transaction, session.id)
@@ -237,14 +230,15 @@ class Turns:
             )
             if reply is None:
                 raise _Busy(session.id)
+            await pay()
             detail = {"session_id": str(session.id), "reply_id": str(reply.id)}
             await audit.record(
                 viewer, transaction, Action.SEND, Entity.MESSAGE, question.id, detail, request_id
             )
             return SentTurn(session, question, reply)
 
-        async with taken(self._quotas, viewer, Quota.SEND_MESSAGE):
-            begun = await self._database.transact(begin)
+        async with taking(self._quotas, viewer, Quota.SEND_MESSAGE) as pay:
+            begun = await self._database.transact(lambda transaction: begin(transaction, pay))
         events = self._answer(viewer, begun.question, sent.document_ids)
         self._running.start(viewer.user_id, begun.reply, run_id, events)
         return begun

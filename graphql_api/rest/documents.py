@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
 from db.documents import DocumentFilter
+from graphql_api.request_bodies import read_form
 from graphql_api.rest import examples
 from graphql_api.rest.bodies import Document, DocumentBody, Documents, IngestionStatus
 from graphql_api.rest.caller import Asking
@@ -93,7 +94,7 @@ async def list_documents(
     responses={
         201: example("It is stored.", examples.DOCUMENT | {"status": "PENDING", "chunk_count": 0}),
         200: example("It was there already.", examples.DOCUMENT) | {"model": Document},
-        **problems(400, 401, 429, 503),
+        **problems(400, 401, 413, 429, 503),
     },
 )
 async def add_document(request: Request, caller: Asking, response: Response) -> Document:
@@ -110,12 +111,16 @@ async def add_document(request: Request, caller: Asking, response: Response) -> 
 
 
 async def _read(request: Request) -> tuple[Source, DocumentBody]:
-    """Read either kind of body. Raises `InvalidInput`, `BadRequest`, `RequestValidationError`."""
+    """Read either kind of body.
+
+    Raises `InvalidInput`, `BadRequest`, `Refused`, `RequestValidationError`.
+    """
     content_type = Message()
     content_type["Content-Type"] = request.headers.get("Content-Type", "")
     match content_type.get_content_type():
         case "multipart/form-data":
-            async with request.form(max_files=1, max_fields=10) as form:
+            limits = request.app.state.body_limits
+            async with read_form(request, limits, max_files=1) as form:
                 return await _uploaded(form), _checked(_texts(form))
         case "application/json":
             try:

@@ -34,6 +34,7 @@ _PROBLEMS = {
         "REPLY_IN_PROGRESS",
         "Another reply is being written in this session.",
     ),
+    413: ("It is too large.", "BAD_USER_INPUT", "A file is larger than 20,971,520 bytes."),
     429: ("More than is allowed, for now.", "QUOTA_EXCEEDED", "You have used up what you may."),
     502: (
         "The reply failed, and would fail again.",

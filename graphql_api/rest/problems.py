@@ -21,7 +21,8 @@ from starlette.types import Message, Receive, Scope, Send
 from db.errors import DatabaseUnavailable
 from graphql_api.auth import SESSION_HEADER
 from graphql_api.errors import RETRY_AFTER_SECONDS
-from graphql_api.payloads import BodyLimits
+from graphql_api.refusals import Refused
+from graphql_api.request_bodies import BodyLimits
 from graphql_api.requests import request_id
 from graphql_api.rest.bodies import ChatAnswer, Problem
 from resolvers import errors
@@ -96,6 +97,8 @@ def problem_of(failure: Exception, request_id: str) -> Problem:
             there_is = failure.answer.model_dump(mode="json", exclude={"status"})
             status = 503 if error["retryable"] else 502
             return problem(status, error["code"], error["message"], **there_is)
+        case Refused(status=status, errors=[refused, *_]):
+            return problem(status or 400, _CODES[400], refused.message)
         case RequestValidationError():
             field, detail = _first_fault(failure)
             return problem(400, "INVALID_INPUT", detail, field=field)

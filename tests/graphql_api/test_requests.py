@@ -71,6 +71,12 @@ async def test_a_line_says_what_was_asked_for_and_by_whom_nothing(alice: Person,
     assert "confidential" not in str(lines)
 
 
+async def test_what_stands_where_a_name_should_is_not_logged(alice: Person, lines: list[Any]):
+    await alice.http.get("/graphql?I+live+in+Bergen=1&query={__typename}", headers=alice.headers)
+    [line] = [line for line in lines if line["event"] == "request"]
+    assert line["parameters"] == ["…", "query"]
+
+
 async def test_health_is_not_logged(alice: Person, lines: list[Any]):
     await alice.http.get("/health")
     assert lines == []

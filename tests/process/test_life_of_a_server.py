@@ -19,6 +19,7 @@ from tests.process.processes import (
     postgres_url,
     postmaster,
     run,
+    served,
     started,
     stop_postgres,
     until,
@@ -44,6 +45,13 @@ async def test_a_first_question_is_answered_with_citations(server: Server):
     assert [cited["marker"] for cited in reply["citations"]][:1] == [1]
     assert "[1]" in reply["content"]
     assert {cited["document"]["visibility"] for cited in reply["citations"]} == {"SHARED"}
+
+
+async def test_a_quota_does_not_hold_for_its_own_documents(tmp_path: Path):
+    async with served(tmp_path / "data", ADD_DOCUMENT_QUOTA="1/day") as server:
+        found = await documents(server.person())
+        assert len(found) > 1
+        assert {each["status"] for each in found.values()} == {"READY"}
 
 
 async def test_it_says_where_it_listens(server: Server):

@@ -117,3 +117,10 @@ async def test_a_data_folder_that_cannot_be_made_is_named(command: str, tmp_path
 async def test_settings_in_a_dot_env_of_the_working_folder_count(tmp_path: Path):
     (tmp_path / ".env").write_text("REPLY_LEASE_SECONDS=soon\n")
     assert "REPLY_LEASE_SECONDS" in await refusal(tmp_path)
+
+
+@pytest.mark.parametrize("rate", ["often", "600/minute;10/second", "0/minute"])
+async def test_a_rate_that_is_none_is_named(rate: str, tmp_path: Path):
+    line = await refusal(tmp_path, RATE_LIMIT=rate)
+    assert line.startswith("parley: RATE_LIMIT: ")
+    assert rate in line

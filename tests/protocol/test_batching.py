@@ -12,7 +12,7 @@ from graphql_api.auth import anonymous_viewer
 from graphql_api.settings import Settings
 from tests.factories import make_message, make_session
 from tests.protocol.exchange import GRAPHQL, JSON, Answer, check_refused, exchange
-from tests.protocol.forms import MAPPED, Form, form, part
+from tests.protocol.forms import ADDED, UPLOAD, Form, form, part
 from tests.streaming.scripted import statements_of
 from tests.streaming.wire import MULTIPART, Served, another
 
@@ -150,9 +150,17 @@ async def test_the_costs_are_told_of_each(batching: Served, key: str):
     assert less < more
 
 
-async def test_a_form_is_no_batch(batching: Served):
-    """Files of several operations are nothing that we promise."""
-    operations = part("operations", json.dumps([ASK, ASK]))
-    body = form(operations, MAPPED, part("0", "Text.", "a.txt"))
+async def test_a_form_may_bring_files_to_several_operations(batching: Served):
+    operation = {"query": UPLOAD, "variables": {"file": None}}
+    operations = part("operations", json.dumps([operation, ASK, operation]))
+    places = part("map", '{"0": ["0.variables.file"], "1": ["2.variables.file"]}')
+    files = [part("0", "Text.", "a.txt"), part("1", "Other.", "b.txt")]
+    body = form(operations, places, *files)
     answer = await exchange(batching.port, headers=Form("batch").headers, body=body)
-    check_refused(answer, 400, "BAD_USER_INPUT")
+    assert answer.json == [ADDED, ASKED, ADDED]
+
+
+@pytest.mark.parametrize("accept", [f"text/event-stream, {JSON};q=0.9", MULTIPART])
+async def test_who_takes_plain_answers_too_gets_them(batching: Served, accept: str):
+    answer = await batch(batching, ASK, ASK, accept=accept)
+    assert (answer.media_type, answer.json) == (JSON, [ASKED, ASKED])

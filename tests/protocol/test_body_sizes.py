@@ -109,6 +109,14 @@ async def test_a_file_is_refused_while_it_is_read(small: Served):
     check_refused(answer, 413, "BAD_USER_INPUT")
 
 
+async def test_a_file_is_refused_as_soon_as_it_is_too_long(small: Served):
+    """Though the form might still have room for what else there may be."""
+    headers = {"X-Session-ID": str(uuid4()), "Transfer-Encoding": "chunked", **Form("").headers}
+    request = await Exchange.begin(small.port, headers=headers)
+    request.send_chunk(file_of(UPLOAD + 1000)[:-100])
+    check_refused(await request.answer(), 413, "BAD_USER_INPUT")
+
+
 async def test_operations_may_not_be_as_long_as_a_file(small: Served):
     """They are read into memory, as a body is."""
     operations = part("operations", body_of(BODY + 1))

@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+from graphql import get_introspection_query
 
 from resolvers.cursors import DEFAULT_PAGE_SIZE
 from tests.protocol.excesses import FOUND, HEAVY, refused, taken
 from tests.protocol.exchange import post
-from tests.streaming.wire import Served, another
+from tests.streaming.wire import Http, Served, another
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
@@ -57,6 +58,37 @@ async def test_a_page_of_no_said_size_costs_as_much_as_it_is_long(server: Served
         await cost(server, PAGE % (" = 50", "first"), n=None),
     ]
     assert spelt == [usual] * 5
+
+
+async def test_a_page_of_nothing_costs_less(server: Served):
+    assert await cost(server, page("(first: 0)")) < await cost(server, page("(first: 1)"))
+
+
+async def test_introspection_costs_something(server: Served):
+    whole = await cost(server, get_introspection_query())
+    assert 10_000 < whole < 25_000
+    assert await cost(server, "{ __typename }") == 1
+
+
+@pytest.mark.parametrize("digits", [11, 4_300])
+async def test_a_number_that_is_no_int_is_a_mistake_like_any_other(server: Served, digits: int):
+    query = 'query ($n: Int!) { searchDocuments(query: "x", limit: $n) { title score } }'
+    answer = await post(server.port, query, variables={"n": int("9" * digits)})
+    assert (answer.status < 500, answer.codes) == (True, ["BAD_USER_INPUT"])
+
+
+async def test_a_refusal_tells_the_cost_too(server: Served):
+    answer = await post(server.port, f"{{ {HEAVY} }}", {"X-GraphQL-Cost": "1"})
+    assert answer.codes == ["QUERY_TOO_COMPLEX"]
+    assert answer.json["extensions"]["cost"]["requested"] > 50_000
+
+
+async def test_a_stream_tells_the_cost_once(server: Served, key: str):
+    query = 'subscription { reply(messageId: "x") { __typename } }'
+    stream = await Http.ask(server.port, key, query, headers={"X-GraphQL-Cost": "1"})
+    _, first = await stream.sse() or ("", {})
+    await stream.rest()
+    assert first["extensions"]["cost"]["requested"] == 2
 
 
 async def test_fragments_cost_what_they_would_cost_written_out(server: Served):

@@ -1,5 +1,7 @@
 """Forms (GraphQL multipart requests) that no honest client sends, or that a foreign page could."""
 
+import json
+
 import pytest
 
 from tests.protocol.exchange import Exchange, check_refused, exchange
@@ -24,6 +26,7 @@ pytestmark = [
 
 DEEP = 50_000
 HUGE = "9" * 5_000
+LATIN_1 = OPERATIONS.replace('"x"', '"caf\u00e9"').encode("latin-1")
 
 
 def mapped(map: str, name: str | None = None) -> Form:
@@ -74,6 +77,7 @@ WRONG = [
     Form("a map as a file", form(GIVEN, part("map", MAP, "a.json"), FILE)),
     Form("a file as text", form(GIVEN, MAPPED, part("0", "x"))),
     Form("bad UTF-8 in operations", form(part("operations", b"\xff"), MAPPED, FILE)),
+    Form("bad UTF-8 in a title", form(part("operations", LATIN_1), MAPPED, FILE)),
     Form("an empty form", form()),
     Form("a form that breaks off", WHOLE[:-40]),
     Form("no form at all", b"\0" * 100),
@@ -98,6 +102,28 @@ async def test_a_form_that_is_right_is_taken(server: Served, header: str):
     right = Form("right", guard={header: "true"})
     answer = await exchange(server.port, headers=right.headers, body=right.body)
     assert answer.json == ADDED
+
+
+@pytest.mark.parametrize("charset", ["hex", "idna", "utf-16", "latin-1", "nonsense"])
+async def test_a_form_in_another_charset_is_refused(server: Served, charset: str):
+    form = Form("", content_type=f"{Form('').content_type}; charset={charset}")
+    answer = await exchange(server.port, headers=form.headers, body=form.body)
+    check_refused(answer, 415, "BAD_USER_INPUT")
+
+
+async def test_a_file_may_stand_in_several_places(server: Served):
+    query = """mutation ($f: Upload!, $g: Upload!) {
+      a: addDocument(input: {source: {file: $f}}) { ...D }
+      b: addDocument(input: {source: {file: $g}}) { ...D }
+      c: addDocument(input: {source: {file: $g}}) { ...D }
+    } fragment D on AddDocumentResult { ... on AddDocumentSuccess { document { byteSize } } }"""
+    operations = json.dumps({"query": query, "variables": {"f": None, "g": None}})
+    body = form(
+        part("operations", operations), part("map", '{"0": ["variables.f", "variables.g"]}'), FILE
+    )
+    answer = await exchange(server.port, headers=Form("").headers, body=body)
+    sizes = {each["document"]["byteSize"] for each in answer.json["data"].values()}
+    assert sizes == {len("A lease is a promise.")}
 
 
 async def test_an_empty_file_is_the_resolvers_business(server: Served):

@@ -140,6 +140,8 @@ class Fault:
 
 
 VIEWER = "query { viewer { id } }"
+WORDS = "Document contains more than, but encountered error"
+"Of graphql-core's own, in the mouth of a client."
 HISTORY = "query { sessions { edges { node { messages { edges { cursor } } } } } }"
 BY_VARIABLE = "query ($id: ID!) { session(id: $id) { title } }"
 PROGRESS = "subscription ($id: ID!) { documentProgress(documentId: $id) { id status } }"
@@ -311,3 +313,33 @@ async def test_a_fault_in_finding_out_who_opens_a_socket_is_masked(
         closed = socket.connection.close_reason or ""
     assert SECRET not in closed
     assert any(entry["event"].endswith(".failed") for entry in logged)
+
+
+# --- what is no fault -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"query": f'{{ sessions(first: "{WORDS}") {{ totalCount }} }}'},
+        {"query": f'{{ "{WORDS}" }}'},
+        {
+            "query": "query ($f: Int) { sessions(first: $f) { totalCount } }",
+            "variables": {"f": WORDS},
+        },
+        {
+            "query": "mutation ($t: String) { createSession(input: {title: $t}) { __typename } }",
+            "variables": {"t": {"x": WORDS}},
+        },
+    ],
+    ids=["literal", "syntax", "variable", "input"],
+)
+async def test_a_client_that_talks_like_a_fault_has_made_a_mistake(
+    server: Served, logged: list[Any], key: str, asked: dict[str, Any]
+):
+    """What is logged as a fault would hold what they say."""
+    headers = {"Accept": GRAPHQL, "X-Session-ID": key}
+    answer = await exchange(server.port, headers=headers, body=json.dumps(asked).encode())
+    mistakes = {"BAD_USER_INPUT", "GRAPHQL_PARSE_FAILED", "GRAPHQL_VALIDATION_FAILED"}
+    assert (answer.status, set(answer.codes) <= mistakes) == (400, True), answer
+    assert not [entry for entry in logged if entry["event"].endswith(".failed")]

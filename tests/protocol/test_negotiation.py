@@ -54,6 +54,11 @@ ACCEPTED: list[tuple[str | None, str]] = [
     (f"{JSON};q=0, */*", GRAPHQL),
     (f"{JSON};q=0, {GRAPHQL};q=0.1", GRAPHQL),
     (f"{GRAPHQL}, */*;q=0", GRAPHQL),
+    # what means it most precisely
+    (f"{JSON};q=0.1, */*", GRAPHQL),
+    (f"application/*, {JSON};q=0.5", GRAPHQL),
+    (f"{JSON};q=0.5, {GRAPHQL};q=0.4, */*;q=0.9", JSON),
+    ("*/*;q=0, application/*", JSON),
     # what is unknown is passed over
     (f"text/html, {JSON};q=0.1", JSON),
     (f"application/graphql+json, {GRAPHQL};q=0.5", GRAPHQL),
@@ -77,6 +82,7 @@ UNACCEPTED = [
     f"{JSON};q=0",
     f"{JSON};q=0, {GRAPHQL};q=0.0",
     "*/*;q=0",
+    "application/*;q=0, */*",
     "nonsense",
     "/",
     ";q=1",
@@ -246,3 +252,11 @@ async def test_a_stream_that_cannot_begin_says_why(server: Served, query: str):
     assert (answer.status, answer.media_type) == (200, "text/event-stream")
     assert "GRAPHQL_" in answer.text
     assert answer.text.endswith("event: complete\ndata: \n\n")
+
+
+async def test_an_empty_operation_name_is_none(server: Served):
+    """As GraphQL over HTTP has it: some clients always send the parameter."""
+    target = "/graphql?query={__typename}&operationName=&variables="
+    answer = await exchange(server.port, method="GET", target=target)
+    assert answer.json == {"data": {"__typename": "Query"}}
+    assert (await post(server.port, "{ __typename }", operationName="")).status == 200

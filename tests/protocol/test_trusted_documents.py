@@ -21,6 +21,7 @@ pytestmark = [
 ]
 
 INPUT = "BAD_USER_INPUT"
+UNKNOWN = "PERSISTED_QUERY_NOT_FOUND"
 QUERY = "query Viewer { viewer { isAnonymous } }"
 COUNT = "query Count { sessions { totalCount } }"
 CREATE = "mutation Create { createSession(input: {}) { __typename } }"
@@ -127,7 +128,6 @@ async def test_a_trusted_document_is_run_on_a_socket(
         {"query": QUERY + " "},
         {"query": "{ __typename }"},
         {"query": STRANGE, "extensions": named(STRANGE)},
-        {"extensions": named(STRANGE)},
         {"documentId": hash_of(STRANGE)},
         {"documentId": QUERY},
         {"id": ""},
@@ -137,6 +137,23 @@ async def test_a_trusted_document_is_run_on_a_socket(
 async def test_no_other_document_is_run(closed: Served, members: dict[str, Any]):
     async with asking_nothing(closed):
         check_refused(await ask(closed, **members), 400, INPUT)
+
+
+async def test_of_an_unknown_hash_the_text_is_asked_for(closed: Served):
+    """It may be that of a document of the manifest, which names it in another way."""
+    async with asking_nothing(closed):
+        check_refused(await ask(closed, extensions=named(STRANGE)), 200, UNKNOWN)
+
+
+async def test_a_hash_is_known_whatever_the_manifest_calls_its_document(
+    server: Served, tmp_path: Path
+):
+    """Relay's names are MD5 sums."""
+    manifest = {"0cc175b9c0f1b6a831c399e269772661": QUERY}
+    async with trusting(server, tmp_path, manifest) as closed:
+        for name in (hash_of(QUERY), f"sha256:{hash_of(QUERY).upper()}"):
+            assert (await ask(closed, documentId=name)).json == VIEWER
+        assert (await ask(closed, extensions=named(QUERY))).json == VIEWER
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,6 @@ WRONG: dict[str, tuple[dict[str, Any], str | None]] = {
     "a visibility": ({"json": {"text": "a", "visibility": "ALL"}}, "visibility"),
     "a list": ({"json": []}, None),
     "an empty file": ({"files": {"file": ("a.md", b"", "text/markdown")}}, "file"),
-    "a large file": ({"files": {"file": ("a.md", b"x" * 10_001, "text/markdown")}}, "file"),
     "a picture": ({"files": {"file": ("a.png", b"\x89PNG\r\n\x1a\n\0\0", "image/png")}}, "file"),
     "another field": ({"files": {"document": FILE}}, "file"),
     "a form's title": ({"files": {"file": FILE}, "data": {"title": ""}}, "title"),
@@ -115,6 +114,13 @@ async def test_what_can_not_be_taken_is_named(alice: Frontend):
         assert (problem["status"], problem["code"]) == (400, "INVALID_INPUT"), name
         assert problem.get("field") == field, name
     assert await listed(alice) == []
+
+
+async def test_a_file_that_is_too_large_is_413(alice: Frontend):
+    file = ("a.md", b"x" * 10_001, "text/markdown")
+    problem = await alice.refused("POST", "/documents", files={"file": file})
+    assert (problem["status"], problem["code"]) == (413, "BAD_USER_INPUT")
+    assert "10,000" in problem["detail"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator
+from email import message_from_bytes
 from typing import Any
 from uuid import uuid4
 
@@ -62,14 +63,10 @@ async def _events(stream: Http) -> AsyncGenerator[tuple[str, Any]]:
 
 
 async def parts_of(stream: Http) -> list[dict[str, Any]]:
-    """Read the parts of a multipart answer, as Apollo Client frames them."""
-    body = (await stream.body()).decode()
-    boundary = stream.headers["content-type"].split("boundary=")[1].split(";")[0].strip('"')
-    *parts, tail = body.split(f"--{boundary}")
-    assert tail == "--\r\n"
-    contents: list[dict[str, Any]] = []
-    for part in filter(str.strip, parts):
-        fields, _, content = part.strip("\r\n").partition("\r\n\r\n")
-        assert "application/json" in fields.lower()
-        contents.append(json.loads(content))
-    return contents
+    """Read the parts of a multipart answer, as RFC 2046 frames them: nothing before or after."""
+    head = f"Content-Type: {stream.headers['content-type']}\r\n\r\n".encode()
+    message: Any = message_from_bytes(head + await stream.body())
+    assert (message.defects, (message.preamble or "").strip(), message.epilogue) == ([], "", "")
+    parts = message.get_payload()
+    assert {part.get_content_type() for part in parts} == {"application/json"}
+    return [json.loads(part.get_payload()) for part in parts]

@@ -13,7 +13,7 @@ from graphql_api.transports import HEARTBEAT_SECONDS, with_heartbeats
 from tests.factories import make_document
 from tests.operations import until
 from tests.streaming.scripted import ScriptedModel, settled
-from tests.streaming.transports.asking import ended, message
+from tests.streaming.transports.asking import ended, message, parts_of
 from tests.streaming.transports.conftest import Live
 from tests.streaming.wire import (
     FOLLOW,
@@ -98,6 +98,13 @@ async def test_a_silent_stream_has_heartbeats(
         assert kind == ":"
     voices["Question"].finish("Text.")
     assert (await stream.rest())[-1]["__typename"] == "ReplyEnded"
+
+
+async def test_a_refusal_is_a_part_like_any_other(server: Served, key: str):
+    stream = await Http.ask(server.port, key, "subscription { nothing }", accept=MULTIPART)
+    [part] = await parts_of(stream)
+    [error] = part["payload"]["errors"]
+    assert error["extensions"]["code"] == "GRAPHQL_VALIDATION_FAILED"
 
 
 async def test_heartbeats_come_often_enough():
