@@ -32,6 +32,7 @@ from sqlalchemy.exc import IntegrityError
 from db.engine import AnySelect, Reader, Transaction, one
 from db.ids import DocumentId, UserId, new_id
 from db.models import ChatMessage, ChatSession, Document, IngestionStatus, MessageStatus, User
+from db.sessions import MAX_KEY_LENGTH
 from db.viewer import Viewer
 
 
@@ -220,6 +221,12 @@ async def _new_ids(reader: Reader, of_both: AnySelect, both: Mapping[str, Any]) 
     return {row[0]: new_id() for row in await reader.rows(of_both, both)}
 
 
+def _suffixed(key: str, number: int) -> str:
+    """Give `key-2` and so on, no longer than a key may be."""
+    suffix = f"-{number}"
+    return key[: MAX_KEY_LENGTH - len(suffix)] + suffix
+
+
 async def _new_keys(reader: Reader, both: Mapping[str, Any]) -> dict[UUID, str]:
     """Find for each key of both the first of `key-2`, `key-3` … that neither has."""
     colliding = await reader.rows(_KEYS_OF_BOTH, both)
@@ -228,7 +235,7 @@ async def _new_keys(reader: Reader, both: Mapping[str, Any]) -> dict[UUID, str]:
     taken = {row[0] for row in await reader.rows(_KEYS, both)}
     renamed: dict[UUID, str] = {}
     for id, key in colliding:
-        free = next(name for n in count(2) if (name := f"{key}-{n}") not in taken)
+        free = next(name for n in count(2) if (name := _suffixed(key, n)) not in taken)
         taken.add(free)
         renamed[id] = free
     return renamed

@@ -6,7 +6,7 @@ begins: a repeated write changes nothing, and a locked row delays only itself.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -24,11 +24,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from db.engine import Database, Reader, many
+from db.engine import Database, Reader, many, one
 from db.errors import DataRefused
 from db.ids import MessageId, RunId, UserId
 from db.messages import EXPIRED, STATUS
-from db.models import ChatMessage
+from db.models import ChatMessage, User
 from db.turns import LEASE, STREAMING
 
 
@@ -125,6 +125,13 @@ class RunRow(NamedTuple):
     is_expired: bool
 
 
+class PlaceRow(NamedTuple):
+    """Where a message is: whose, and under which id."""
+
+    user_id: UserId
+    id: MessageId
+
+
 class ProgressRow(NamedTuple):
     """How far a reply is, and what follows what its reader has; `searches` null: no more.
 
@@ -145,6 +152,15 @@ _FIND_RUNS = select(
     ChatMessage.content_length,
     EXPIRED.label("is_expired"),
 ).where(ChatMessage.run_id == func.any(bindparam("runs", type_=ARRAY(Uuid()))), STREAMING)
+_CLAIMED = (
+    select(ChatMessage.user_id, ChatMessage.id)
+    .join(User, User.claimed_by == ChatMessage.user_id)
+    .where(
+        User.id == bindparam("visitor"),
+        ChatMessage.id == bindparam("message"),
+        ChatMessage.created_at == bindparam("created_at"),
+    )
+)
 _ASKED = (
     func.unnest(
         bindparam("numbers", type_=ARRAY(Integer())),
@@ -201,6 +217,17 @@ async def _tick(reader: Reader, ticks: Sequence[Tick], lease: timedelta) -> list
 async def find_runs(reader: Reader, run_ids: list[RunId]) -> list[RunRow]:
     """Look up runs by their fence alone: wherever their rows are now, if they are."""
     return await many(reader, RunRow, _FIND_RUNS, {"runs": run_ids})
+
+
+async def place_after_claim(
+    reader: Reader, visitor: UserId, id: MessageId, created_at: datetime
+) -> PlaceRow | None:
+    """Say where a visitor's message is now that somebody has claimed them. Null: it is gone.
+
+    It is known by when it was made, too: its new owner may have had another of its id.
+    """
+    values = {"visitor": visitor, "message": id, "created_at": created_at}
+    return await one(reader, PlaceRow, _CLAIMED, values)
 
 
 async def progress(

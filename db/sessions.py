@@ -16,6 +16,9 @@ from db.models import ChatSession
 from db.pages import Page, Slice, keyset, page
 from db.viewer import Viewer
 
+MAX_KEY_LENGTH = 500
+"Characters of what a client calls a session."
+
 
 class SessionRow(NamedTuple):
     """A session, as it is read."""

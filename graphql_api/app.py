@@ -56,6 +56,7 @@ from resolvers.watches import Watches
 log = structlog.get_logger(__name__)
 
 DEFAULT_EMBEDDING_MODEL = "text-embedding-3-small"
+GRAPHQL_PATH = "/graphql"
 QDRANT_COLLECTION = "parley"
 PREFLIGHT_SECONDS = 7200
 "How long browsers may remember what other origins are allowed; they take no more than this."
@@ -172,9 +173,11 @@ def create_app(
         return refusal(401, ErrorCode.UNAUTHENTICATED, error.message, headers)
 
     @app.exception_handler(405)
-    async def name_methods(_: Request, error: HTTPException) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
-        message = "GraphQL is asked by POST, or by GET for queries."
-        headers = {**(error.headers or {}), "Allow": "GET, POST"}
+    async def name_methods(request: Request, error: HTTPException) -> JSONResponse:  # pyright: ignore[reportUnusedFunction]
+        message, headers = error.detail, dict(error.headers or {})
+        if request.url.path == GRAPHQL_PATH:
+            message = "GraphQL is asked by POST, or by GET for queries."
+            headers["Allow"] = "GET, POST"
         return refusal(405, ErrorCode.BAD_USER_INPUT, message, headers)
 
     @app.exception_handler(Unavailable)
@@ -193,7 +196,7 @@ def create_app(
         takes_keys=settings.allows_anonymous,
         allowed_origins=settings.allowed_origins,
     )
-    app.include_router(router, prefix="/graphql", include_in_schema=False)
+    app.include_router(router, prefix=GRAPHQL_PATH, include_in_schema=False)
     app.include_router(rest_router(context, identities.anonymous, meter.count_request))
     if settings.allowed_origins:
         app.add_middleware(

@@ -6,6 +6,7 @@ make, by a key of its own and of just that kind; issuer, audience, life time and
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -35,8 +36,9 @@ MAX_TOKEN_LENGTH = 16_384
 "Characters. Header lines longer than this are refused by most servers anyway."
 KEYS_FRESH_SECONDS = 3600.0
 "After this the keys are asked for again while the old ones still serve."
-ASK_AGAIN_SECONDS = 5.0
-"Tokens with unknown keys make us ask for new ones, but not more often than this."
+ASKS, ASKS_SECONDS = 2, 10.0
+"""Tokens with unknown keys make us ask for new ones, so often in so many seconds: once more than
+at the start, for keys that change just then."""
 RETRY_SECONDS = 1.0
 "How soon an issuer that did not answer is asked again."
 FETCH_SECONDS = 5.0
@@ -123,6 +125,9 @@ def _read(claims: dict[str, Any]) -> Claims:
     subject = _label(claims["sub"])
     if subject is None:
         raise _unbelievable("has a sub that can't be taken")
+    for name in ("exp", "nbf", "iat"):
+        if isinstance(claims.get(name, 0), bool | str):  # which PyJWT takes for numbers
+            raise _unbelievable(f"has an {name} that is no number")
     try:
         expires_at = datetime.fromtimestamp(int(claims["exp"]), UTC) + CLOCK_SKEW
     except (ValueError, OverflowError, OSError):
@@ -153,7 +158,9 @@ class PublishedKeys:
         self._url = url
         self._keys: list[PyJWK] = []
         self._fetched_at = float("-inf")
-        self._ask_not_before = float("-inf")
+        self._answered_at: deque[float] = deque(maxlen=ASKS)
+        self._is_away = False
+        self._retry_at = float("-inf")
         self._asking: asyncio.Task[None] | None = None
         self._http: httpx2.AsyncClient | None = None
 
@@ -181,7 +188,8 @@ class PublishedKeys:
         return [
             key
             for key in self._keys
-            if key.algorithm_name == algorithm and key_id in (None, key.key_id)
+            if key.algorithm_name == algorithm
+            and (None in (key_id, key.key_id) or key_id == key.key_id)
         ]
 
     async def _ask(self) -> None:
@@ -189,20 +197,25 @@ class PublishedKeys:
         if asking is not None:
             # Others wait for the same answer, whatever becomes of this request.
             await asyncio.shield(asking)
-        elif not self._keys:
+        elif self._is_away or not self._keys:  # it may have a new one
             raise _no_keys()
 
     def _begin_to_ask(self) -> asyncio.Task[None] | None:
         """Ask, unless somebody does already. Null: it is too early to ask again."""
         if self._asking is None or self._asking.done():
-            if time.monotonic() < self._ask_not_before:
+            if self._asks_too_often():
                 return None
             self._asking = asyncio.create_task(self._fetch(), name="auth keys")
             self._asking.add_done_callback(_look_at_outcome)
         return self._asking
 
+    def _asks_too_often(self) -> bool:
+        now = time.monotonic()
+        all_used = len(self._answered_at) == ASKS
+        return now < self._retry_at or (all_used and now - self._answered_at[0] < ASKS_SECONDS)
+
     async def _fetch(self) -> None:
-        self._ask_not_before = time.monotonic() + RETRY_SECONDS
+        self._is_away, self._retry_at = True, time.monotonic() + RETRY_SECONDS
         try:
             keys = _usable(await self._download())
         except (httpx2.HTTPError, OSError, ValueError, RecursionError) as error:
@@ -210,7 +223,8 @@ class PublishedKeys:
             raise _no_keys() from error
         self._keys = keys
         self._fetched_at = time.monotonic()
-        self._ask_not_before = self._fetched_at + ASK_AGAIN_SECONDS
+        self._answered_at.append(self._fetched_at)
+        self._is_away, self._retry_at = False, float("-inf")
 
     async def _download(self) -> bytes:
         if self._http is None:

@@ -32,6 +32,8 @@ WORKERS = 2
 "Documents read at once: reading is work for the processor, and requests need it too."
 EMBED_BATCH = 64
 "Chunks embedded by one request; providers take some hundred, and small ones fail cheaply."
+MAX_TITLE_CHARS = 200
+"Of a title that is made of a file's name."
 CLOCK_SKEW = timedelta(seconds=1)
 "How far this machine's clock may be ahead of the database's when a lease is waited for."
 
@@ -208,6 +210,8 @@ def default_title(filename: str | None, url: str | None) -> str:
     """Name a document that nobody named, until its own title is read."""
     path = urlsplit(url).path if url else filename or ""
     name = PurePosixPath(unquote(path.replace("\\", "/"))).name
+    # Unquoted, it may hold what no check has seen: %00, for one.
+    name = "".join(filter(str.isprintable, name))[:MAX_TITLE_CHARS]
     return name or (urlsplit(url).hostname if url else None) or "Untitled"
 
 

@@ -5,7 +5,7 @@ what is shared by all can be found (`search_shared`), as the index holds it.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -35,12 +35,17 @@ class Retrieval:
         self._embedder = embedder
         self._embedded_before: OrderedDict[str, Sequence[float]] = OrderedDict()
 
-    def bound(self, viewer: Viewer, document_ids: Sequence[DocumentId] | None) -> Search:
-        """Give the agent its search: whose it is and what it may see is settled here."""
+    def bound(
+        self, owner: Callable[[], Viewer], document_ids: Sequence[DocumentId] | None
+    ) -> Search:
+        """Give the agent its search: whose it is and what it may see is settled here.
+
+        `owner` says at each search whose reply it is made for.
+        """
 
         async def search(query: str) -> Sequence[Passage]:
             return await self.search(
-                viewer, query, limit=PASSAGES_PER_SEARCH, document_ids=document_ids
+                owner(), query, limit=PASSAGES_PER_SEARCH, document_ids=document_ids
             )
 
         return search

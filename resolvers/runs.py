@@ -7,7 +7,7 @@ anyone is told. Nothing ticks while nothing runs.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from contextvars import Context
 from dataclasses import asdict
@@ -162,6 +162,10 @@ class Run:
         return cited(text, [search.citations for search in self.stream.searches])
 
 
+Answer = Callable[[Run], AsyncGenerator[AgentEvent]]
+"What the agent does for a run."
+
+
 class RunningReplies:
     """All runs of this process, and the one ticker that keeps their rows."""
 
@@ -173,12 +177,10 @@ class RunningReplies:
         self._tasks: set[asyncio.Task[None]] = set()
         self._ticker: asyncio.Task[None] | None = None
 
-    def start(
-        self, user_id: UserId, reply: MessageRow, run_id: RunId, events: AsyncGenerator[AgentEvent]
-    ) -> Run:
+    def start(self, user_id: UserId, reply: MessageRow, run_id: RunId, answer: Answer) -> Run:
         """Begin to write a reply that `db.turns` has opened."""
         run = Run(user_id, reply, run_id)
-        run.agent = asyncio.create_task(self._drain(run, events), name=f"agent {reply.id}")
+        run.agent = asyncio.create_task(self._drain(run, answer(run)), name=f"agent {reply.id}")
         self._runs[run.key] = run
         self._tasks.add(task := asyncio.create_task(self._follow_through(run)))
         task.add_done_callback(self._tasks.discard)

@@ -7,7 +7,7 @@ from db.audit import Action, Entity
 from db.engine import Database, Transaction
 from db.ids import SessionId, new_id
 from db.pages import Page
-from db.sessions import SessionRow
+from db.sessions import MAX_KEY_LENGTH, SessionRow
 from db.viewer import Viewer
 from resolvers.cursors import SESSIONS, PageArguments, slice_of
 from resolvers.errors import IdConflict, NotFound
@@ -24,11 +24,18 @@ from resolvers.replies import Replies
 class SessionName(NamedTuple):
     """What a client calls a session: an id, a key of the client's own, or what may be either.
 
-    The id is tried first.
+    The id is tried first. `visitors_id` comes next: it is that of the conversation which the name
+    would stand for if it were the key of a visitor whom the viewer has claimed.
     """
 
     id: SessionId | None
     key: str | None
+    visitors_id: SessionId | None = None
+
+    @property
+    def ids(self) -> list[SessionId]:
+        """The ids to try, in their order."""
+        return [each for each in (self.id, self.visitors_id) if each is not None]
 
 
 class Made(NamedTuple):
@@ -45,9 +52,8 @@ def session_name(text: str) -> SessionName:
 
 async def find_session(viewer: Viewer, database: Database, name: SessionName) -> SessionRow:
     """Give the session of that id, else of that key. Raises `NotFound`."""
-    found = None
-    if name.id is not None:
-        found = await sessions.session(viewer, database, name.id)
+    by_id = await sessions.sessions_by_id(viewer, database, name.ids) if name.ids else {}
+    found = next((by_id[each] for each in name.ids if each in by_id), None)
     if found is None and name.key is not None and is_storable(name.key):
         found = await sessions.session_by_key(viewer, database, name.key)
     if found is None:
@@ -81,8 +87,10 @@ async def make_session(
 
     Raises `InvalidInput`, and `IdConflict` where it is there already with another title.
     """
-    check_optional_text(name.key, "sessionId")
+    check_optional_text(name.key, "sessionId", at_most=MAX_KEY_LENGTH)
     check_optional_text(title, "title")
+    if name.visitors_id is not None:
+        name = await _as_it_is_now(viewer, database, name)
     id = name.id or SessionId(new_id())
     key = name.key if name.id is None else None
 
@@ -105,6 +113,13 @@ async def make_session(
     if present is None or title not in (None, present.title):
         raise IdConflict("There is a session of this id already, with another title.")
     return Made(present, is_new=False)
+
+
+async def _as_it_is_now(viewer: Viewer, database: Database, name: SessionName) -> SessionName:
+    """Give the id under which a conversation that was a visitor's is there, if it is."""
+    assert name.visitors_id is not None
+    claimed = await sessions.session(viewer, database, name.visitors_id)
+    return name if claimed is None else name._replace(id=claimed.id)
 
 
 async def update_session(

@@ -6,8 +6,9 @@ instead of asking twice. That is asked first, before whether the session is busy
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 import structlog
@@ -18,7 +19,7 @@ from db.engine import Database, Transaction
 from db.ids import DocumentId, MessageId, RunId, SessionId, new_id
 from db.messages import MessageRow
 from db.models import MessageRole
-from db.sessions import SessionRow
+from db.sessions import MAX_KEY_LENGTH, SessionRow
 from db.utf16 import utf16_length
 from db.viewer import Viewer
 from rag.agent import Agent, AgentEvent, PastTurn, Question
@@ -38,7 +39,7 @@ from resolvers.inputs import (
 )
 from resolvers.quotas import Quota, Quotas, Take, taking
 from resolvers.replies import Replies
-from resolvers.runs import RunningReplies
+from resolvers.runs import Run, RunningReplies
 
 log = structlog.get_logger(__name__)
 
@@ -62,11 +63,13 @@ class NewMessage:
     """A message as the client sends it, unchecked.
 
     It goes to the session of that id, else to the one that the client calls by that key; where
-    there is neither, to a new one, of that id if there is one, else of that key.
+    there is neither, to a new one, of that id if there is one, else of that key. Before the key,
+    the one of `visitors_session_id` is looked for, but none is made of that.
     """
 
     content: str
     session_id: str | None = None
+    visitors_session_id: str | None = None
     session_key: str | None = None
     message_id: str | None = None
     chapter: str | None = None
@@ -86,11 +89,17 @@ class SentTurn(NamedTuple):
 class _Checked(NamedTuple):
     content: str
     session_id: SessionId | None
+    visitors_session_id: SessionId | None
     session_key: str | None
     message_id: MessageId | None
     chapter: str | None
     selected_text: str | None
     document_ids: list[DocumentId] | None
+
+    @property
+    def session_ids(self) -> list[SessionId]:
+        """The ids of the sessions that it may go to, in their order."""
+        return [each for each in (self.session_id, self.visitors_session_id) if each is not None]
 
 
 class _Collision(Exception):
@@ -198,8 +207,8 @@ class Turns:
     async def _begin(self, viewer: Viewer, sent: _Checked, request_id: str) -> SentTurn:
         if self._is_refusing:
             raise Unavailable("The server is going down. Send it again in a moment.")
-        if sent.session_id is not None:
-            await self._running.end_lost(viewer.user_id, sent.session_id)
+        for id in sent.session_ids:
+            await self._running.end_lost(viewer.user_id, id)
         run_id = RunId(new_id())
 
         async def begin(transaction: Transaction, pay: Take) -> SentTurn:
@@ -239,25 +248,25 @@ class Turns:
 
         async with taking(self._quotas, viewer, Quota.SEND_MESSAGE) as pay:
             begun = await self._database.transact(lambda transaction: begin(transaction, pay))
-        events = self._answer(viewer, begun.question, sent.document_ids)
-        self._running.start(viewer.user_id, begun.reply, run_id, events)
+        answer = partial(self._answer, viewer, begun.question, sent.document_ids)
+        self._running.start(viewer.user_id, begun.reply, run_id, answer)
         return begun
 
     async def _claim_session(
         self, viewer: Viewer, transaction: Transaction, sent: _Checked
     ) -> SessionRow:
         """Lock the session for two more messages, making it where it is not there yet."""
-        title, present = _title(sent.content), None
-        if sent.session_id is not None:
-            present = await sessions.claim_session(
-                viewer, transaction, sent.session_id, adding=2, title=title
-            )
-        if present is None and sent.session_key is not None:
+        title = _title(sent.content)
+        for id in sent.session_ids:
+            present = await sessions.claim_session(viewer, transaction, id, adding=2, title=title)
+            if present is not None:
+                return present
+        if sent.session_key is not None:
             present = await sessions.claim_keyed_session(
                 viewer, transaction, sent.session_key, adding=2, title=title
             )
-        if present is not None:
-            return present
+            if present is not None:
+                return present
         made = await sessions.make_session(
             viewer,
             transaction,
@@ -271,7 +280,11 @@ class Turns:
         return made
 
     async def _answer(
-        self, viewer: Viewer, question: MessageRow, document_ids: list[DocumentId] | None
+        self,
+        viewer: Viewer,
+        question: MessageRow,
+        document_ids: list[DocumentId] | None,
+        run: Run,
     ) -> AsyncGenerator[AgentEvent]:
         past = await messages.history_before(
             viewer,
@@ -285,7 +298,12 @@ class Turns:
             PastTurn("user" if row.role == MessageRole.USER else "assistant", row.content)
             for row in past
         ]
-        search = self._retrieval.bound(viewer, document_ids)
+
+        def owner() -> Viewer:
+            """Give whose reply it is by now: who claims a visitor takes their documents along."""
+            return replace(viewer, user_id=run.user_id)
+
+        search = self._retrieval.bound(owner, document_ids)
         async for event in self._agent.answer(asked, history, search):
             yield event
 
@@ -295,7 +313,8 @@ def _check(message: NewMessage) -> _Checked:
     check_optional_text(message.chapter, "chapter")
     check_optional_text(message.selected_text, "selectedText", at_most=MAX_CONTENT_LENGTH)
     session_id = parse_made_id(message.session_id, "sessionId")
-    session_key = check_optional_text(message.session_key, "sessionId")
+    visitors_session_id = parse_made_id(message.visitors_session_id, "sessionId")
+    session_key = check_optional_text(message.session_key, "sessionId", at_most=MAX_KEY_LENGTH)
     message_id = parse_made_id(message.message_id, "messageId")
     document_ids: list[DocumentId] | None = None
     if message.document_ids is not None:
@@ -307,6 +326,7 @@ def _check(message: NewMessage) -> _Checked:
     return _Checked(
         content,
         None if session_id is None else SessionId(session_id),
+        None if visitors_session_id is None else SessionId(visitors_session_id),
         session_key,
         None if message_id is None else MessageId(message_id),
         message.chapter,
@@ -331,7 +351,7 @@ def _is_into(session: SessionRow, sent: _Checked) -> bool:
     if sent.session_id is None and sent.session_key is None:
         return True
     keyed = sent.session_key is not None and sent.session_key == session.session_id
-    return keyed or sent.session_id == session.id
+    return keyed or session.id in sent.session_ids
 
 
 def _title(content: str) -> str:

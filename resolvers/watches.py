@@ -32,7 +32,7 @@ class Watch:
 
     def __init__(self, user_id: UserId, reply: MessageRow) -> None:
         self.key = user_id, reply.id
-        self.place = self.key  # of its row: another than the key, once a claim has moved it
+        self.place: tuple[UserId, MessageId] = self.key  # another, once a claim has moved the row
         self.reply = reply
         self.run_id: RunId | None = None
         self.stream = ReplyStream()
@@ -106,13 +106,18 @@ class Watches:
                 await self._end(watch)
 
     async def _has_moved(self, watch: Watch) -> bool:
-        """Look where a row that is gone went: a claim moves it under another user."""
-        if watch.run_id is None:
-            return False
-        found = await runs.find_runs(self._database, [watch.run_id])
-        for row in found:
-            watch.place = row.user_id, row.id
-        return bool(found)
+        """Look where a row that is gone went: a claim moves it under another user.
+
+        Its run leads there only while it goes on, and under whatever id.
+        """
+        made_at = watch.reply.created_at
+        found = await runs.place_after_claim(self._database, *watch.place, made_at)
+        if found is None and watch.run_id is not None:
+            moved = await runs.find_runs(self._database, [watch.run_id])
+            found = runs.PlaceRow(moved[0].user_id, moved[0].id) if moved else None
+        if found is not None:
+            watch.place = found.user_id, found.id
+        return found is not None
 
     async def _end(self, watch: Watch) -> None:
         """Tell the followers how it ended; where its server died, settle that first."""

@@ -31,20 +31,43 @@ def conversation_id(key: str) -> SessionId:
     return SessionId(uuid5(_NAMESPACE, f"conversation\n{key}"))
 
 
+def _key_in(text: str | None) -> str | None:
+    """Read a key as `auth` does, which takes capitals and braces. Null: it is none."""
+    try:
+        return None if text is None else str(UUID(text))
+    except ValueError:
+        return None
+
+
 class Caller:
-    """A request's viewer, and for an anonymous one their key, as it is written."""
+    """A request's viewer, and for an anonymous one their key, as it is written.
+
+    A signed-in user may show the key of the visitor that they were: it says nothing of who asks
+    then, but must not be stored as the name of anything either.
+    """
 
     def __init__(self, context: Context, key: str | None) -> None:
         self.context = context
         self.viewer = context.viewer
-        self.key = str(UUID(key)) if key is not None and self.viewer.is_anonymous else None
+        self._shown_key = _key_in(key)
+        self.key = self._shown_key if self.viewer.is_anonymous else None
 
     def named(self, session_id: str) -> SessionName:
-        """Read what the caller calls a session. Their own key is their lasting conversation."""
+        """Read what the caller calls a session.
+
+        Their own key is their lasting conversation; to a user, so is that of a visitor whom they
+        have claimed.
+        """
+        if self.is_own_key(session_id):
+            return SessionName(conversation_id(str(self._shown_key)), None)
         name = session_name(session_id)
-        if self.key is not None and str(name.id) == self.key:
-            return SessionName(conversation_id(self.key), None)
-        return name
+        if name.id is None or self.viewer.is_anonymous:
+            return name
+        return name._replace(visitors_id=conversation_id(str(name.id)))
+
+    def is_own_key(self, text: str) -> bool:
+        """Tell whether a text is the key that was sent along, however it is written."""
+        return self._shown_key is not None and _key_in(text) == self._shown_key
 
     @property
     def lasting(self) -> SessionName | None:
@@ -53,8 +76,9 @@ class Caller:
 
     def calls(self, session: SessionRow) -> str:
         """Say what the caller calls a session."""
-        if self.key is not None and session.id == conversation_id(self.key):
-            return self.key
+        key = self._shown_key
+        if key is not None and session.id == conversation_id(key):
+            return key
         return session.session_id or str(session.id)
 
 

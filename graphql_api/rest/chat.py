@@ -1,6 +1,6 @@
 """Asking the agent, and what was said before."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Request
 from fastapi.responses import Response
@@ -56,6 +56,8 @@ _STREAMED = {
     },
 }
 _PROBLEMS = problems(400, 401, 404, 409, 429, 502, 503)
+_NO_CREDENTIAL: dict[str, Any] = {"security": [{}]}
+"OpenAPI for: none is needed either."
 
 
 @router.post(
@@ -65,6 +67,7 @@ _PROBLEMS = problems(400, 401, 404, 409, 429, 502, 503)
     " client goes away. Without a credential the caller is a new visitor, whose key is in the"
     " answer's `X-Session-ID`: send it from then on.",
     responses={200: _ANSWERED, **_PROBLEMS},
+    openapi_extra=_NO_CREDENTIAL,
 )
 async def chat(
     body: Question, caller: Visiting, idempotency_key: IdempotencyKey = None
@@ -80,6 +83,7 @@ async def chat(
     " `error` (a problem).",
     response_model=ChatAnswer,
     responses={200: _STREAMED, **_PROBLEMS},
+    openapi_extra=_NO_CREDENTIAL,
 )
 async def chat_agent(
     request: Request, body: Question, caller: Visiting, idempotency_key: IdempotencyKey = None

@@ -34,6 +34,9 @@ async def health() -> Health:
     return Health(status="ok")
 
 
+router.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
+
+
 @router.get(
     "/db-health",
     summary="How is the database?",
@@ -68,3 +71,6 @@ async def database_health(request: Request, response: Response) -> DatabaseHealt
         schema=Schema(**schema._asdict()),
         pool=pool,
     )
+
+
+router.add_api_route("/db-health", database_health, methods=["HEAD"], include_in_schema=False)

@@ -122,7 +122,12 @@ def refusal(failure: Exception, id: str) -> Response:
 
 
 class ProblemRoute(APIRoute):
-    """A route whose failures are problems, those of its dependencies and of its input too."""
+    """A route whose failures are problems, those of its dependencies and of its input too.
+
+    `methods_of_path` is what all routes of its path know together; each has its own.
+    """
+
+    methods_of_path: set[str]
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -141,10 +146,12 @@ class ProblemRoute(APIRoute):
         return answered
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, with a problem too where the route does not know the method."""
+        """Answer, with a problem too where no route of this path knows the method."""
         try:
             await super().handle(scope, receive, send)
         except HTTPException as failure:
+            if failure.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+                failure.headers = {"Allow": ", ".join(sorted(self.methods_of_path))}
             await refusal(failure, request_id(scope))(scope, receive, send)
 
 

@@ -15,7 +15,6 @@ import structlog
 from db.errors import CommitUnknown, DatabaseUnavailable, PoolExhausted
 from db.messages import MessageRow
 from db.models import MessageStatus
-from db.viewer import Viewer
 from graphql_api.expiry import while_believed
 from graphql_api.rest.bodies import ChatAnswer, ChatBody
 from graphql_api.rest.caller import Caller
@@ -24,7 +23,7 @@ from graphql_api.transports import EventStreamTransport
 from resolvers.citations import citations_of
 from resolvers.events import Delta, Ended, Rejected, ReplyEvent, Searched, Started
 from resolvers.failures import INTERNAL
-from resolvers.inputs import check_text
+from resolvers.inputs import check_text, parse_uuid
 from resolvers.turns import IfBusy, NewMessage, SentTurn
 from resolvers.unsaved import UnsavedEvent, UnsavedReply
 
@@ -120,15 +119,16 @@ class Turn:
 async def begin(caller: Caller, body: ChatBody, idempotency_key: str | None) -> Turn:
     """Send a message, and give its turn as soon as it has begun.
 
-    Raises what `Turns.send` raises; an outage only where the question may not be a first one, or
-    wants documents of the caller's choice.
+    Raises what `Turns.send` raises; an outage only where the question may not be a first one, may
+    have been sent before, or wants documents of the caller's choice.
     """
     name = caller.lasting if body.session_id is None else caller.named(body.session_id)
     message = NewMessage(
         content=body.message,
         session_id=str(name.id) if name and name.id else None,
+        visitors_session_id=str(name.visitors_id) if name and name.visitors_id else None,
         session_key=name.key if name else None,
-        message_id=_message_id(caller.viewer, idempotency_key),
+        message_id=_message_id(caller, idempotency_key),
         chapter=body.chapter,
         selected_text=body.selected_text,
         document_ids=None if body.document_ids is None else tuple(body.document_ids),
@@ -140,7 +140,8 @@ async def begin(caller: Caller, body: ChatBody, idempotency_key: str | None) -> 
     except (CommitUnknown, PoolExhausted):  # it may be stored after all; it is only busy
         raise
     except DatabaseUnavailable as outage:
-        if body.session_id is not None or body.document_ids is not None:
+        may_be_stored = message.message_id is not None
+        if body.session_id is not None or body.document_ids is not None or may_be_stored:
             raise
         log.warning("chat.unsaved", request_id=caller.context.request_id, reason=str(outage))
         await caller.context.services.unsaved.allow(caller.viewer)
@@ -148,16 +149,17 @@ async def begin(caller: Caller, body: ChatBody, idempotency_key: str | None) -> 
     return Turn(caller, message, body.session_id, sent)
 
 
-def _message_id(viewer: Viewer, key: str | None) -> str | None:
-    """Make a message's id of an Idempotency-Key: itself, if it is a UUID. Raises `InvalidInput`."""
+def _message_id(caller: Caller, key: str | None) -> str | None:
+    """Make a message's id of an Idempotency-Key: itself, if it is a UUID. Raises `InvalidInput`.
+
+    Not if it is the caller's own key, which is a secret.
+    """
     if key is None:
         return None
     # The header's draft has it in quotation marks, and most clients have not.
     key = check_text(key.strip().strip('"'), "Idempotency-Key", at_most=MAX_IDEMPOTENCY_KEY)
-    try:
-        return str(UUID(key))
-    except ValueError:
-        return str(uuid5(_NAMESPACE, f"message\n{viewer.user_id}\n{key}"))
+    uuid = None if caller.is_own_key(key) else parse_uuid(key)
+    return str(uuid or uuid5(_NAMESPACE, f"message\n{caller.viewer.user_id}\n{key}"))
 
 
 def _event(name: str, data: Any) -> str:

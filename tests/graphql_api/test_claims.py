@@ -15,7 +15,7 @@ from db.models import IngestionStatus
 from graphql_api.settings import Settings
 from tests.factories import citation, make_document, make_session, make_turn
 from tests.issuer import Issuer
-from tests.openai_server import OpenAIServer, says
+from tests.openai_server import OpenAIServer, Stream, chunk, says, searches
 from tests.operations import add_text, being_written, search, send, session, until
 from tests.people import Parley, Person, open_parley
 from tests.statements import recorded
@@ -271,6 +271,27 @@ async def test_a_reply_goes_on_under_its_new_owner(
     assert (stored["status"], stored["content"]) == ("COMPLETE", "Half and half.")
 
 
+async def test_a_reply_that_goes_on_finds_what_went_along(
+    parley: Parley, visitor: Person, ann: Person, model: OpenAIServer
+):
+    await add_text(visitor, "The quicksilver is kept in the cellar.")
+    await parley.documents_read()
+    gate = asyncio.Event()
+    model.script(Stream([chunk({"content": "Let me look."}), gate, *searches("quicksilver").steps]))
+    model.script(says("In the cellar [1]."))
+    sending = asyncio.create_task(send(visitor, "Where is the quicksilver?"))
+    await being_written(parley, "Let me look.")
+    await claim(ann, visitor.key)
+    [run] = parley.services.running._runs.values()
+    await until(lambda: run.user_id != visitor.viewer.user_id)
+    gate.set()
+    await sending
+    [edge] = (await ann.ask(HISTORY))["sessions"]["edges"]
+    _, reply = [each["node"] for each in edge["node"]["messages"]["edges"]]
+    assert reply["content"].endswith("In the cellar [1].")
+    assert len(reply["citations"]) == 1
+
+
 async def test_a_reply_with_a_new_id_goes_on_and_can_be_stopped(
     parley: Parley, visitor: Person, ann: Person, model: OpenAIServer
 ):
@@ -362,6 +383,43 @@ async def test_a_follower_elsewhere_hears_of_the_end(
         gate.set()
         assert '"status":"COMPLETE","content":"Half and half."' in await following
         await sending
+
+
+@pytest.mark.parametrize("meets", ["the first look", "the end"])
+async def test_a_follower_elsewhere_hears_of_the_end_whatever_a_claim_meets(
+    parley: Parley,
+    settings: Settings,
+    visitor: Person,
+    ann: Person,
+    model: OpenAIServer,
+    monkeypatch: pytest.MonkeyPatch,
+    meets: str,
+):
+    """Both lie between two looks at the row, of which the first tells which run it is."""
+    gate, message_id = asyncio.Event(), str(uuid4())
+    model.script(says("Half", gate, " and half."))
+    elsewhere = settings.model_copy(update={"data_dir": settings.data_dir / "elsewhere"})
+    async with open_parley(elsewhere, parley.database) as other:
+        watches = other.services.replies._watches
+        read, looking = watches._read, asyncio.Event()
+        monkeypatch.setattr(watches, "_read", lambda: looking.wait())
+        sending = asyncio.create_task(send(visitor, "What is a lease?", messageId=message_id))
+        await being_written(parley, "Half")
+        following = asyncio.create_task(Person(other.http, visitor.key).text(FOLLOW, id=message_id))
+        await until(lambda: bool(watches._watches))
+        if meets == "the end":
+            await read()
+        await claim(ann, visitor.key)
+        if meets == "the end":
+            gate.set()
+            await sending
+        monkeypatch.setattr(watches, "_read", read)
+        looking.set()
+        if meets == "the first look":
+            await until(lambda: any(each.place != each.key for each in watches._watches.values()))
+            gate.set()
+            await sending
+        assert '"status":"COMPLETE","content":"Half and half."' in await following
 
 
 async def test_sends_that_meet_a_claim_are_not_lost(parley: Parley, visitor: Person, ann: Person):

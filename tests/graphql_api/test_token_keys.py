@@ -25,10 +25,7 @@ async def test_keys_are_fetched_once(parley: Parley, issuer: Issuer):
     assert issuer.asked == 1
 
 
-async def test_a_new_key_is_learnt_when_a_token_has_it(
-    parley: Parley, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(tokens, "ASK_AGAIN_SECONDS", 0.0)
+async def test_a_new_key_is_learnt_when_a_token_has_it(parley: Parley, issuer: Issuer):
     await parley.bearer(issuer.token()).ask(WHO)
     issuer.keys.append(make_key("ES256"))
     assert await parley.bearer(issuer.token()).ask(WHO)
@@ -38,7 +35,7 @@ async def test_a_new_key_is_learnt_when_a_token_has_it(
 async def test_a_key_that_was_withdrawn_is_believed_no_more(
     parley: Parley, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(tokens, "ASK_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(tokens, "ASKS_SECONDS", 0.0)
     old = issuer.token()
     await parley.bearer(old).ask(WHO)
     issuer.keys = [make_key()]
@@ -49,7 +46,17 @@ async def test_a_key_that_was_withdrawn_is_believed_no_more(
 async def test_unknown_keys_do_not_make_us_ask_all_the_time(parley: Parley, issuer: Issuer):
     for _ in range(20):
         assert "unknown key" in await refused(parley, f"Bearer {issuer.token(key=make_key())}")
-    assert issuer.asked == 1
+    assert issuer.asked == tokens.ASKS
+
+
+async def test_a_published_key_without_an_id_is_tried_with_each_token(
+    parley: Parley, issuer: Issuer
+):
+    del issuer.keys[0].public["kid"]
+    claims = issuer.claims("ann")
+    for headers in ({}, {"kid": "some"}):
+        token = jwt.encode(claims, issuer.keys[0].private, algorithm="EdDSA", headers=headers)
+        assert await parley.bearer(token).ask(WHO)
 
 
 async def test_a_token_without_a_key_id_is_tried_with_each(parley: Parley, issuer: Issuer):
@@ -106,3 +113,17 @@ async def test_known_keys_serve_while_the_issuer_is_away(
     monkeypatch.setattr(tokens, "KEYS_FRESH_SECONDS", 0.0)
     issuer.status = 500
     assert await parley.bearer(issuer.token()).ask(WHO)
+
+
+async def test_while_the_issuer_is_away_no_token_with_a_new_key_is_called_false(
+    parley: Parley, issuer: Issuer
+):
+    """A 401 would sign its user out; who has waited may be believed."""
+    await parley.bearer(issuer.token()).ask(WHO)
+    issuer.keys.append(make_key())
+    issuer.status = 500
+    person = parley.bearer(issuer.token())
+    for _ in range(5):
+        answer = await person.http.post("/graphql", json={"query": WHO}, headers=person.headers)
+        assert answer.status_code == 503
+    assert issuer.asked == 2, "it is left alone for a moment"

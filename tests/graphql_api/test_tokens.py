@@ -205,6 +205,8 @@ BAD_CLAIMS: dict[str, tuple[dict[str, Any], str]] = {
     "expired": ({"lasts": timedelta(seconds=-31)}, "has expired"),
     "no end": ({"exp": None}, "has no exp"),
     "an end that is none": ({"exp": "tomorrow"}, "is not valid"),
+    "an end in quotes": ({"exp": "9999999999"}, "has an exp that is no number"),
+    "a beginning in quotes": ({"nbf": "0"}, "has an nbf that is no number"),
     "an end beyond time": ({"exp": 10**30}, "has an exp that can't be taken"),
     "an endless end": ({"exp": float("inf")}, "is not valid"),
     "not yet": ({"nbf": 9_999_999_999}, "is not valid yet"),

@@ -179,7 +179,7 @@ async def test_when_the_index_is_away_so_is_the_search(database: Database):
 async def test_the_agents_search_is_bound_to_its_viewer_and_documents(database: Database):
     viewer, document = make_viewer(), DocumentId(new_id())
     index = CarelessIndex()
-    await Retrieval(database, index, None).bound(viewer, [document])("harbour")
+    await Retrieval(database, index, None).bound(lambda: viewer, [document])("harbour")
     assert index.asked == [(viewer, "harbour", PASSAGES_PER_SEARCH, [document])]
 
 

@@ -45,12 +45,27 @@ def test_a_filter_that_no_stored_text_equals_is_a_bad_request(text: str):
 
 @given(st.uuids())
 def test_an_id_may_be_spelt_as_people_do(id: UUID):
-    for spelt in (str(id), str(id).upper(), f"{{{id}}}", id.hex, id.urn):
+    for spelt in (str(id), str(id).upper()):
         assert parse_id(spelt, SessionId) == id
         assert parse_made_id(spelt, "id") == id
 
 
-@pytest.mark.parametrize("text", ["", "1", "no uuid", str(uuid4())[:-1], "\0", "\ud800"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1",
+        "no uuid",
+        "\0",
+        "\ud800",
+        str(uuid4())[:-1],
+        # what Python's own reader takes
+        "0199a1b23c4d7e5f8a6b7c8d9e0f1a2b",
+        "urn:uuid:0199a1b2-3c4d-7e5f-8a6b-7c8d9e0f1a2b",
+        "{0199a1b2-3c4d-7e5f-8a6b-7c8d9e0f1a2b}",
+        "1234567890_1234567890_1234567890",
+    ],
+)
 def test_what_is_no_uuid_names_nothing_and_can_not_be_made(text: str):
     assert parse_id(text, SessionId) is None
     with pytest.raises(InvalidInput) as refused:

@@ -9,7 +9,7 @@ async with replica(database_url, model) as a, replica(database_url, model) as b:
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -133,7 +133,9 @@ class OnePassage(Retrieval):
     def __init__(self) -> None:
         pass
 
-    def bound(self, viewer: Viewer, document_ids: Sequence[DocumentId] | None) -> Search:
+    def bound(
+        self, owner: Callable[[], Viewer], document_ids: Sequence[DocumentId] | None
+    ) -> Search:
         async def search(query: str) -> Sequence[Passage]:
             return [PASSAGE]
 

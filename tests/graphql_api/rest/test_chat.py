@@ -105,11 +105,21 @@ async def test_a_key_in_capitals_is_the_same_visitor_and_conversation(
 async def test_a_key_is_stored_nowhere(alice: Frontend, parley: Parley):
     await alice.chat("One")
     await alice.chat("Two", session_id=alice.person.key, key="again")
+    await alice.chat("Three", key=alice.person.key)
     await alice.ask("POST", "/sessions", json={"session_id": alice.person.key})
     for table in Base.metadata.tables:
         query = f'SELECT count(*) FROM "{table}" AS t WHERE t::text ILIKE :key'
         found = await parley.database.rows(text(query), {"key": f"%{alice.person.key}%"})
         assert found[0][0] == 0, table
+
+
+async def test_names_that_only_look_like_ids_are_names(alice: Frontend):
+    """Such as an MD5 sum, which Python would read as a UUID."""
+    id = uuid4()
+    names = [id.hex, id.hex.upper(), f"{{{id}}}", f"{id.hex[:8]}-{id.hex[8:]}", f"urn:uuid:{id}"]
+    for name in names:
+        await alice.chat("One", session_id=name)
+    assert {each["session_id"] for each in await sessions_of(alice)} == set(names)
 
 
 async def test_another_visitors_key_is_a_name_like_any_other(alice: Frontend, bob: Frontend):
@@ -276,6 +286,13 @@ async def test_a_method_that_is_not_there_is_a_problem(alice: Frontend):
     answer = await alice.send("PUT", "/chat", json={})
     assert problem_in(answer)["status"] == 405
     assert answer.headers["Allow"] == "POST"
+    for path, allowed in (
+        ("/sessions", "GET, POST"),
+        ("/sessions/mine", "DELETE, GET, PATCH"),
+        ("/chat/history", "DELETE, GET"),
+        ("/documents", "GET, POST"),
+    ):
+        assert (await alice.send("PUT", path)).headers["Allow"] == allowed, path
 
 
 # --- who asks -------------------------------------------------------------------------

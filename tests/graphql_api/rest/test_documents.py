@@ -181,3 +181,13 @@ async def test_pages_of_any_size_walk_every_document_once(alice: Frontend, parle
 )
 async def test_a_wrong_page_is_a_problem(alice: Frontend, params: dict[str, str]):
     assert (await alice.refused("GET", "/documents", params=params))["status"] == 400
+
+
+@pytest.mark.parametrize("name", ["a%00.md", "%ED%A0%80.md", "%0a.md"])
+async def test_a_name_that_hides_what_can_not_be_stored_is_taken_without_it(
+    alice: Frontend, name: str
+):
+    file = (name, b"The harbour closes at nine.", "text/markdown")
+    added = await alice.ask("POST", "/documents", 201, files={"file": file})
+    assert added["original_filename"] == name
+    assert added["title"].isprintable()

@@ -39,7 +39,10 @@ def statuses(answer: httpx2.Response) -> tuple[int, str]:
 async def test_a_process_that_answers_is_alive(parley: Parley):
     with recorded(parley.database) as statements:
         answer = await parley.http.get("/health")
+        # Not all that watch processes can read.
+        head = await parley.http.head("/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert head.status_code == 200
     assert statements == []
 
 

@@ -168,6 +168,21 @@ async def test_connections_that_were_closed_in_their_sleep_are_no_outage(
 # --- what is not ----------------------------------------------------------------------
 
 
+async def test_what_may_have_been_sent_before_is_not_asked_again(alice: Frontend, proxy: Proxy):
+    """Its reply may be stored: asked anew, it would be another."""
+    first = await alice.chat("Hello", key="one")
+    proxy.cut()
+    headers = {"Idempotency-Key": "one"}
+    answer = await alice.send("POST", "/chat", json={"message": "Hello"}, headers=headers)
+    assert problem_in(answer)["code"] == "UNAVAILABLE"
+    assert int(answer.headers["Retry-After"]) > 0
+    proxy.restore()
+    async with asyncio.timeout(PATIENCE_SECONDS):  # it is not asked again at once
+        while (await alice.send("GET", "/sessions")).status_code == 503:
+            pass
+    assert await alice.chat("Hello", key="one") == first
+
+
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 async def test_where_there_may_be_a_history_it_waits(alice: Frontend, proxy: Proxy, accept: str):
     """And where there is a choice of documents, since whose they are can't be asked."""
