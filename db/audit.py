@@ -27,6 +27,7 @@ class Action(StrEnum):
     DELETE = "delete"
     CLEAR = "clear"
     SEND = "send"
+    STOP = "stop"
     CLAIM = "claim"
 
 
@@ -40,9 +41,10 @@ class Entity(StrEnum):
 
 
 class AuditRow(NamedTuple):
-    """An entry, as it is read."""
+    """An entry, as it is read. `user_id` is whoever made the change, at the time."""
 
     id: UUID
+    user_id: UserId
     action: str
     entity: str
     entity_id: UUID

@@ -19,14 +19,16 @@ from sqlalchemy import (
     Uuid,
     and_,
     bindparam,
+    cast,
     column,
     delete,
     func,
     literal,
+    or_,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 from sqlalchemy.exc import IntegrityError
 
 from db.engine import AnySelect, Reader, Transaction, one
@@ -48,12 +50,12 @@ class VisitorRow(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """What a claim moved. Of the `forgotten` documents the user has the same bytes already."""
+    """What a claim moved. `forgotten` documents are gone, each for another of its bytes."""
 
     sessions: int
     messages: int
     documents: list[DocumentId]
-    forgotten: list[DocumentId]
+    forgotten: dict[DocumentId, DocumentId]
 
     @property
     def is_nothing(self) -> bool:
@@ -168,16 +170,39 @@ def _forget_twins(
     if unreadable:
         failed = IngestionStatus.FAILED.value
         same += [Document.ingestion_status == failed, twin.c.ingestion_status != failed]
-    return (
-        delete(Document)
-        .where(Document.owner_id == of, select(twin.c.id).where(*same).exists())
-        .returning(Document.id)
-    )
+    return delete(Document).where(Document.owner_id == of, *same).returning(Document.id, twin.c.id)
+
+
+def _pointed_elsewhere(name: str) -> ColumnElement[Any]:
+    """Put one document's id for another's wherever it stands in a column of JSON.
+
+    As text: an id that was drawn at random stands for nothing else.
+    """
+    column = ChatMessage.__table__.c[name]
+    return cast(func.replace(cast(column, Text()), _FORGOTTEN, _KEPT), JSONB())
 
 
 # Of two alike the user's own stays, unless only the visitor's can be read.
 _FORGET_UNREADABLE = _forget_twins(_VIEWER, _VISITOR, unreadable=True)
 _FORGET_TWINS = _forget_twins(_VISITOR, _VIEWER)
+
+
+_FORGOTTEN = bindparam("forgotten", type_=Text())
+_KEPT = bindparam("kept", type_=Text())
+_POINTING = ("citations", "searches", "document_ids")
+_POINT_ELSEWHERE = (
+    update(ChatMessage)
+    .where(
+        ChatMessage.user_id == _VIEWER,
+        or_(
+            *(
+                func.strpos(cast(ChatMessage.__table__.c[name], Text()), _FORGOTTEN) > 0
+                for name in _POINTING
+            )
+        ),
+    )
+    .values({name: _pointed_elsewhere(name) for name in _POINTING})
+)
 
 
 async def lock_visitor(visitor: Viewer, transaction: Transaction) -> VisitorRow | None:
@@ -201,10 +226,14 @@ async def move_everything(viewer: Viewer, visitor: Viewer, transaction: Transact
         moved_sessions = await transaction.rows(_COPY_SESSIONS, both | sessions | keys)
         moved_messages = await transaction.rows(_COPY_MESSAGES, both | sessions | messages)
         await transaction.rows(_DELETE_SESSIONS, both)
-        forgotten = [
-            *await transaction.rows(_FORGET_UNREADABLE, both),
-            *await transaction.rows(_FORGET_TWINS, both),
-        ]
+        forgotten: dict[DocumentId, DocumentId] = {
+            id: kept
+            for statement in (_FORGET_UNREADABLE, _FORGET_TWINS)
+            for id, kept in await transaction.rows(statement, both)
+        }
+        for id, kept in forgotten.items():
+            values = {"forgotten": str(id), "kept": str(kept)}
+            await transaction.rows(_POINT_ELSEWHERE, both | values)
         documents = await transaction.rows(_MOVE_DOCUMENTS, both)
         await transaction.rows(_CLAIM, both)
     except IntegrityError as error:
@@ -213,7 +242,7 @@ async def move_everything(viewer: Viewer, visitor: Viewer, transaction: Transact
         sessions=len(moved_sessions),
         messages=len(moved_messages),
         documents=[row[0] for row in documents],
-        forgotten=[row[0] for row in forgotten],
+        forgotten=forgotten,
     )
 
 

@@ -73,8 +73,14 @@ _SETTLE_ALL = (
 )
 _ASK_TO_STOP = (
     update(ChatMessage)
-    .where(OWN, ChatMessage.id == bindparam("message"), STREAMING)
+    .where(
+        OWN,
+        ChatMessage.id == bindparam("message"),
+        STREAMING,
+        ChatMessage.stop_requested_at.is_(None),
+    )
     .values(stop_requested_at=func.statement_timestamp())
+    .returning(ChatMessage.id)
 )
 
 
@@ -220,6 +226,10 @@ async def end_reply(
     return await one(reader, MessageRow, _END, values)
 
 
-async def ask_to_stop(viewer: Viewer, transaction: Transaction, id: MessageId) -> None:
-    """Leave word for whoever writes a reply, in a locked session, to stop."""
-    await transaction.rows(_ASK_TO_STOP, {"viewer": viewer.user_id, "message": id})
+async def ask_to_stop(viewer: Viewer, transaction: Transaction, id: MessageId) -> bool:
+    """Leave word for whoever writes a reply, in a locked session, to stop.
+
+    False: it has ended, or word was left before.
+    """
+    values = {"viewer": viewer.user_id, "message": id}
+    return bool(await transaction.rows(_ASK_TO_STOP, values))

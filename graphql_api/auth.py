@@ -16,6 +16,7 @@ from graphql_api.tokens import Claims, PublishedKeys, TokenVerifier
 from resolvers.errors import InvalidInput, Unauthenticated
 
 SESSION_HEADER = "X-Session-ID"
+IDENTITY_HEADERS = ("Authorization", SESSION_HEADER)
 
 _NAMESPACE = UUID("b1a1a6f0-5a3e-5c0b-9f57-0d8a5c3b7e11")
 "Any fixed UUID; changing it would orphan every user."

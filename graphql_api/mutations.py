@@ -108,7 +108,9 @@ class Mutation:
         self, info: Info, input: Given[inputs.StopReplyInput]
     ) -> results.StopReplyResult:
         context = _acting(info)
-        reply = await context.services.replies.stop(context.viewer, input.message_id)
+        reply = await context.services.replies.stop(
+            context.viewer, input.message_id, context.request_id
+        )
         return results.StopReplySuccess(reply=ChatMessage.of(reply))
 
     @strawberry.mutation(description="Deletes one message.")

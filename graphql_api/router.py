@@ -21,6 +21,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 
 from db.viewer import Viewer
+from graphql_api.auth import IDENTITY_HEADERS
 from graphql_api.context import Context
 from graphql_api.errors import ErrorCode
 from graphql_api.graphiql import graphiql_headers, graphiql_page
@@ -79,11 +80,12 @@ class ParleyRouter(GraphQLRouter[Context, None]):
         self._takes_keys = takes_keys
 
     async def on_ws_connect(self, context: Context) -> UnsetType | dict[str, object] | None:
-        """Take the identity from the first message, else from the handshake's headers."""
-        connection = cast("HTTPConnection", context.request)
-        headers = headers_of(context.connection_params) or connection.headers
+        """Take the identity from the first message, and what that leaves out from the handshake."""
+        handshake = cast("HTTPConnection", context.request).headers
         try:
-            context.identify(await self._identify(headers))
+            known = {name: handshake[name] for name in IDENTITY_HEADERS if name in handshake}
+            said = headers_of(context.connection_params)
+            context.identify(await self._identify(known | said))
         except Unauthenticated as error:
             raise ConnectionRejectionError from error
         return UNSET

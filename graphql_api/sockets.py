@@ -32,7 +32,7 @@ from graphql_api.errors import ErrorCode, show
 from graphql_api.operations import Operations, ran_nothing
 from graphql_api.payloads import parse_json, read_payload
 from graphql_api.refusals import Refused
-from resolvers.errors import Unavailable
+from resolvers.errors import Unauthenticated, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -187,13 +187,17 @@ def decode_message(text: str | bytes) -> object:
 def headers_of(payload: object) -> dict[str, str]:
     """Read the identity in a connection_init payload as the headers that it stands for.
 
-    `authorization`, and `sessionId` or `X-Session-ID`, in any case of letters.
+    `authorization`, and `sessionId` or `X-Session-ID`, in any case of letters. Raises
+    `Unauthenticated` for one that is no text.
     """
     names = {"authorization": "Authorization", "sessionid": SESSION_HEADER}
     names[SESSION_HEADER.lower()] = SESSION_HEADER
     given = cast("dict[Any, Any]", payload) if isinstance(payload, dict) else {}
-    return {
+    said = {
         names[str(key).lower()]: value
         for key, value in given.items()
-        if str(key).lower() in names and isinstance(value, str)
+        if str(key).lower() in names and value is not None
     }
+    if not all(isinstance(value, str) for value in said.values()):
+        raise Unauthenticated("What says who you are is a text.")
+    return said

@@ -38,7 +38,7 @@ async def claim_anonymous_user(
         except ClaimCollided:
             continue
         await library.follow_moved(moved.documents, viewer.user_id)
-        await library.forget(moved.forgotten)
+        await library.forget([*moved.forgotten])
         return claimed
     raise Unavailable
 
@@ -57,6 +57,7 @@ async def _claim(
                 "session_count": moved.sessions,
                 "message_count": moved.messages,
                 "document_count": len(moved.documents),
+                "duplicate_count": len(moved.forgotten),
             }
             await audit.record(
                 viewer, transaction, Action.CLAIM, Entity.USER, row.id, detail, request_id

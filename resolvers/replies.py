@@ -14,7 +14,7 @@ from db.viewer import Viewer
 from resolvers.errors import InvalidInput, NotFound, UserError
 from resolvers.events import Delta, Ended, Rejected, ReplyEvent, Searched, Started
 from resolvers.inputs import parse_id
-from resolvers.runs import RunningReplies
+from resolvers.runs import RunningReplies, Stopper
 from resolvers.streams import ReplyStream
 from resolvers.watches import Watches
 
@@ -85,25 +85,33 @@ class Replies:
         """Give the reply now being written in a session."""
         return (await messages.active_replies(viewer, self._database, [id])).get(id)
 
-    async def stop(self, viewer: Viewer, id: str) -> MessageRow:
+    async def stop(self, viewer: Viewer, id: str, request_id: str | None = None) -> MessageRow:
         """Stop a reply, named by its id or its question's; one that has ended stays as it is.
 
         Raises `NotFound`.
         """
-        return await self.stop_row(viewer, await self._find(viewer, id))
+        reply = await self._find(viewer, id)
+        return await self.stop_row(viewer, reply, Stopper(viewer, request_id))
 
-    async def stop_row(self, viewer: Viewer, reply: MessageRow) -> MessageRow:
-        """Stop a reply, and give how it ended; unchanged, if nobody heard in time."""
+    async def stop_row(
+        self, viewer: Viewer, reply: MessageRow, stopper: Stopper | None = None
+    ) -> MessageRow:
+        """Stop a reply, and give how it ended; unchanged, if nobody heard in time.
+
+        That is noted in the audit log for a `stopper`, and else part of what is done besides.
+        """
         if reply.status != MessageStatus.STREAMING:
             return reply
         run = self._running.find(viewer.user_id, reply.id)
         if run is not None:
-            run.stop(MessageStatus.STOPPED)
+            run.stop(MessageStatus.STOPPED, stopper=stopper)
             return await asyncio.shield(run.stream.ended)
 
         async def ask(transaction: Transaction) -> None:
             await sessions.lock_session(viewer, transaction, reply.session_id)
-            await turns.ask_to_stop(viewer, transaction, reply.id)
+            is_asked = await turns.ask_to_stop(viewer, transaction, reply.id)
+            if is_asked and stopper is not None:
+                await stopper.note(transaction, reply.id)
 
         await self._database.transact(ask, idempotent=True)
         try:

@@ -10,20 +10,22 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from contextvars import Context
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, assert_never
 
 import structlog
 
-from db import messages, runs, turns
+from db import audit, messages, runs, turns
+from db.audit import Action, Entity
 from db.connections import to_json
-from db.engine import Database
+from db.engine import Database, Transaction
 from db.errors import DatabaseUnavailable, DataRefused
 from db.ids import MessageId, RunId, SessionId, UserId
 from db.messages import INTERRUPTED_ERROR, MessageRow
 from db.models import MessageStatus
 from db.runs import RunRow
+from db.viewer import Viewer
 from rag.agent import AgentEvent, Completed, well_formed
 from rag.agent import Delta as AgentDelta
 from rag.agent import Searched as AgentSearched
@@ -48,6 +50,25 @@ END_RETRY_SECONDS = 0.5
 "While the database is away, an ended reply is held in memory and offered again this often."
 
 
+@dataclass(frozen=True, slots=True)
+class Stopper:
+    """Who told a reply to stop, and by which request."""
+
+    viewer: Viewer
+    request_id: str | None
+
+    async def note(self, transaction: Transaction, reply: MessageId) -> None:
+        """Put it on record."""
+        await audit.record(
+            self.viewer,
+            transaction,
+            Action.STOP,
+            Entity.MESSAGE,
+            reply,
+            request_id=self.request_id,
+        )
+
+
 class Run:
     """A reply being written by this process: its text so far, and how much of it is stored."""
 
@@ -58,6 +79,7 @@ class Run:
         self.stream = ReplyStream()
         self.agent: asyncio.Task[None]
         self._completed: Completed | None = None
+        self.stopper: Stopper | None = None
         self._ends_as: MessageStatus | None = None
         self._error: dict[str, Any] | None = None
         self._is_ending = False
@@ -79,10 +101,15 @@ class Run:
         """Tell whether its lease has run out: others take it for dead, though it is not."""
         return time.monotonic() - self._kept_at >= lease.total_seconds()
 
-    def stop(self, status: MessageStatus, error: dict[str, Any] | None = None) -> None:
+    def stop(
+        self,
+        status: MessageStatus,
+        error: dict[str, Any] | None = None,
+        stopper: Stopper | None = None,
+    ) -> None:
         """End it early, unless it is ending already."""
         if self._ends_as is None and not self._is_ending:
-            self._ends_as, self._error = status, error
+            self._ends_as, self._error, self.stopper = status, error, stopper
             self.agent.cancel()
 
     def take(self, event: AgentEvent) -> None:
@@ -246,7 +273,7 @@ class RunningReplies:
         while True:
             place = run.key
             try:
-                row = await turns.end_reply(self._database, *place, run.run_id, ending)
+                row = await self._end(run, place, ending)
                 if row is None and await self._has_moved(run, place):
                     continue
                 return (
@@ -260,6 +287,22 @@ class RunningReplies:
             except DatabaseUnavailable as outage:
                 log.warning("reply.end_delayed", message_id=str(run.reply.id), reason=str(outage))
                 await asyncio.sleep(END_RETRY_SECONDS)
+
+    async def _end(
+        self, run: Run, place: tuple[UserId, MessageId], ending: turns.Ending
+    ) -> MessageRow | None:
+        """Store an end, and who stopped it, if anybody did."""
+        stopper = run.stopper
+        if stopper is None:
+            return await turns.end_reply(self._database, *place, run.run_id, ending)
+
+        async def end(transaction: Transaction) -> MessageRow | None:
+            row = await turns.end_reply(transaction, *place, run.run_id, ending)
+            if row is not None and row.status == MessageStatus.STOPPED:
+                await stopper.note(transaction, row.id)
+            return row
+
+        return await self._database.transact(end)
 
     async def _tick(self) -> None:
         while self._runs:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -213,7 +213,7 @@ class Turns:
 
         async def begin(transaction: Transaction, pay: Take) -> SentTurn:
             await users.ensure_user(viewer, transaction)
-            session = await self._claim_session(viewer, transaction, sent)
+            session, is_new = await self._claim_session(viewer, transaction, sent)
             await turns.settle_session(viewer, transaction, session.id)
             question = await turns.write_question(
                 viewer,
@@ -240,7 +240,9 @@ class Turns:
             if reply is None:
                 raise _Busy(session.id)
             await pay()
-            detail = {"session_id": str(session.id), "reply_id": str(reply.id)}
+            detail: dict[str, Any] = {"session_id": str(session.id), "reply_id": str(reply.id)}
+            if is_new:
+                detail["session_is_new"] = True
             await audit.record(
                 viewer, transaction, Action.SEND, Entity.MESSAGE, question.id, detail, request_id
             )
@@ -254,19 +256,22 @@ class Turns:
 
     async def _claim_session(
         self, viewer: Viewer, transaction: Transaction, sent: _Checked
-    ) -> SessionRow:
-        """Lock the session for two more messages, making it where it is not there yet."""
+    ) -> tuple[SessionRow, bool]:
+        """Lock the session for two more messages, making it where it is not there yet.
+
+        The flag says whether it was made now.
+        """
         title = _title(sent.content)
         for id in sent.session_ids:
             present = await sessions.claim_session(viewer, transaction, id, adding=2, title=title)
             if present is not None:
-                return present
+                return present, False
         if sent.session_key is not None:
             present = await sessions.claim_keyed_session(
                 viewer, transaction, sent.session_key, adding=2, title=title
             )
             if present is not None:
-                return present
+                return present, False
         made = await sessions.make_session(
             viewer,
             transaction,
@@ -277,7 +282,7 @@ class Turns:
         )
         if made is None:
             raise _Collision
-        return made
+        return made, True
 
     async def _answer(
         self,

@@ -24,6 +24,7 @@ class AuditAction(Enum):
     DELETE = strawberry.enum_value("delete", description="It was deleted.")
     CLEAR = strawberry.enum_value("clear", description="A conversation's messages were deleted.")
     SEND = strawberry.enum_value("send", description="A message was sent to the agent.")
+    STOP = strawberry.enum_value("stop", description="A reply was told to stop.")
     CLAIM = strawberry.enum_value(
         "claim", description="What an anonymous visitor had made was taken over."
     )
@@ -42,6 +43,9 @@ class AuditEntity(Enum):
     " they speak of, and never hold what was said."
 )
 class AuditEntry(Node):
+    user_id: strawberry.ID = strawberry.field(
+        description="Who changed it: the viewer, or a visitor whom they have claimed since."
+    )
     entity_id: strawberry.ID = strawberry.field(description="The id of what was changed.")
     detail: JSON = strawberry.field(
         description="Names and counts: `fields` that were changed, `message_count` of those"

@@ -29,7 +29,7 @@ from tests.process.processes import until
 LISTED = "{ totalCount edges { node { id } } pageInfo { hasNextPage endCursor } }"
 LOOK = f"""query ($session: ID!, $reply: ID!, $document: ID!, $checksum: String!) {{
   viewer {{ id name email isAnonymous createdAt auditLog {{
-    totalCount edges {{ node {{ id action entity entityId detail requestId createdAt }} }}
+    totalCount edges {{ node {{ id action entity userId entityId detail requestId createdAt }} }}
   }} }}
   node(id: $reply) {{ __typename id }}
   session(id: $session) {{
@@ -120,7 +120,7 @@ async def _turns(parley: Parley, model: OpenAIServer, person: Person, document: 
     )
     assert seen["session"]["messageCount"] == seen["messages"]["totalCount"] == 6
     assert seen["message"]["status"] == "STOPPED"
-    assert seen["viewer"]["auditLog"]["totalCount"] == 7
+    assert seen["viewer"]["auditLog"]["totalCount"] == 8
     for found in (seen["document"], seen["searchDocuments"][0]["document"]):
         assert found["id"] == document["id"]
     assert seen["documents"]["totalCount"] == seen["sessions"]["totalCount"] == 1

@@ -156,11 +156,19 @@ async def test_an_init_with_another_payload_is_4400(server: Served, payload: str
         {"sessionId": "\ud800"},
         {"Authorization": "Bearer x"},
         {"authorization": "\ud800"},
+        {"sessionId": 5},
+        {"Authorization": ["Bearer", "x"]},
     ],
 )
-async def test_who_is_not_believed_is_4403(server: Served, payload: dict[str, str]):
+async def test_who_is_not_believed_is_4403(server: Served, payload: dict[str, Any]):
     async with opened(server.port) as socket:
         await socket.send({"type": "connection_init", "payload": payload})
+        assert await socket.close_code() == 4403
+
+
+async def test_a_bad_token_of_the_handshake_is_not_passed_over_for_a_key(server: Served, key: str):
+    async with opened(server.port, headers={"Authorization": "Bearer x"}) as socket:
+        await socket.send({"type": "connection_init", "payload": {"sessionId": key}})
         assert await socket.close_code() == 4403
 
 

@@ -33,7 +33,9 @@ async def test_a_socket_says_who_it_is_in_its_first_message(
         assert (await socket.rest())[-1]["__typename"] == "ReplyEnded"
 
 
-@pytest.mark.parametrize("payload", [{}, {"payload": None}, {"payload": {}}])
+@pytest.mark.parametrize(
+    "payload", [{}, {"payload": None}, {"payload": {}}, {"payload": {"authorization": None}}]
+)
 async def test_a_socket_may_say_nothing_of_itself(
     server: Served, key: str, voices: ScriptedModel, payload: dict[str, Any]
 ):
