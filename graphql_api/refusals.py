@@ -12,6 +12,7 @@ class Refused(Exception):
 
     `status` is what HTTP answers, whatever the client accepts; null: what GraphQL over HTTP
     has for errors of a document or its variables, which depends on what is accepted.
+    `extensions` are told beside the errors.
     """
 
     def __init__(

@@ -46,6 +46,7 @@ async def taking(quotas: Quotas, viewer: Viewer, quota: Quota) -> AsyncGenerator
 
     A unit of work calls it when it knows that there is something new to pay for. That is within
     its transaction: whoever sends the same at the same time waits for how it ends, and joins it.
+    Whoever counts must not keep it waiting, then, though it be away.
     """
     is_taken = False
 
