@@ -155,7 +155,7 @@ def create_app(
     )
     meter = Meter(settings)
     tokens = token_verifier(settings)
-    identities = Identities(settings, tokens)
+    app.state.identities = identities = Identities(settings, tokens)
     if tokens is not None and not settings.auth_audience:
         log.warning("auth.any_audience", hint="set AUTH_AUDIENCE: tokens for others are taken too")
 

@@ -135,6 +135,9 @@ class ProblemRoute(APIRoute):
         async def answered(request: Request) -> Response:
             try:
                 response = await handle(_bounded(request))
+            except RequestValidationError as failure:
+                graver = await _not_believed(request)
+                response = refusal(graver or failure, request_id(request.scope))
             except Exception as failure:
                 response = refusal(failure, request_id(request.scope))
             # Who asks is said by a header, which caches don't look at.
@@ -153,6 +156,18 @@ class ProblemRoute(APIRoute):
             if failure.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
                 failure.headers = {"Allow": ", ".join(sorted(self.methods_of_path))}
             await refusal(failure, request_id(scope))(scope, receive, send)
+
+
+async def _not_believed(request: Request) -> Exception | None:
+    """Find out whether who asks is not to be believed, which comes before all else that is wrong.
+
+    FastAPI reads a body before it asks who sent it.
+    """
+    try:
+        await request.app.state.identities.viewer(request.headers)
+    except (errors.Unauthenticated, errors.Unavailable) as failure:
+        return failure
+    return None
 
 
 def _bounded(request: Request) -> Request:

@@ -165,6 +165,14 @@ async def test_a_token_comes_before_a_key(ann: Frontend, alice: Frontend):
     assert (await alice.get("/chat/history"))["messages"] == []
 
 
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"message": 1}', b""])
+async def test_a_bad_token_is_401_whatever_the_body_is(parley: Parley, body: bytes):
+    headers = {"Authorization": "Bearer x", "Content-Type": "application/json"}
+    answer = await parley.http.post("/chat", content=body, headers=headers)
+    assert problem_in(answer)["code"] == "UNAUTHENTICATED"
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
 class TestWithoutVisitors:
     """Where only those with a token are let in."""
 
