@@ -237,7 +237,7 @@ class Connections:
             self._waiting -= 1
         try:
             while self._circuit.openings == openings:
-                with outages_named():
+                with outages_named(connecting=True):
                     connection = await engine.connect()
                 try:
                     is_alive = await self._is_alive(connection)

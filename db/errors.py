@@ -8,12 +8,15 @@ DatabaseError
 ├── TransactionConflict    two transactions got in each other's way: try again
 ├── DataRefused            it can't hold a value, such as a NUL in a text
 ├── DatabaseUrlInvalid     the URL can't work, and the message says why (never the password)
-└── SchemaMismatch         the schema is not the one this release was written for
+├── SchemaMismatch         the schema is not the one this release was written for
+└── MigrationRefused       the database does not take a migration, and says why
 """
 
 
 class DatabaseError(Exception):
-    """The database did not do what was asked of it."""
+    """The database did not do what was asked of it. `setting` names the one that says which."""
+
+    setting = "DATABASE_URL"
 
 
 class DatabaseUnavailable(DatabaseError):
@@ -49,6 +52,10 @@ class DataRefused(DatabaseError):
 
 class DatabaseUrlInvalid(DatabaseError):
     """The database URL can't work."""
+
+
+class MigrationRefused(DatabaseError):
+    """The database does not take a migration: a right is missing, or something is in its place."""
 
 
 class SchemaMismatch(DatabaseError):

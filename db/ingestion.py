@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from db.documents import COLUMNS, NAMED, DocumentRow
-from db.engine import Database, Reader, many, one
+from db.engine import Database, Reader, Transaction, many, one
 from db.ids import ChunkId, DocumentId, RunId, UserId
 from db.models import Document, DocumentChunk, DocumentContent, IngestionStatus
 
@@ -248,21 +248,24 @@ async def replace_chunks(
     embedding: Embedding | None,
 ) -> bool:
     """Store a document's passages in place of those it had. False: it is no longer ours."""
-    async with database.transaction() as transaction:
+    columns = zip(*chunks, strict=True) if chunks else ((),) * len(ChunkRow._fields)
+    values = {
+        f"{name}s": list(values) for name, values in zip(ChunkRow._fields, columns, strict=True)
+    }
+    reference = {
+        "model": embedding and embedding.model,
+        "dimension": embedding and embedding.dimension,
+        "embedded_at": embedding and datetime.now(UTC),
+    }
+
+    async def replace(transaction: Transaction) -> bool:
         if not await transaction.rows(_HOLD, {"document": id, "run": run_id}):
             return False
         await transaction.rows(_FORGET_CHUNKS, {"document": id})
-        columns = zip(*chunks, strict=True) if chunks else ((),) * len(ChunkRow._fields)
-        values = {
-            f"{name}s": list(values) for name, values in zip(ChunkRow._fields, columns, strict=True)
-        }
-        reference = {
-            "model": embedding and embedding.model,
-            "dimension": embedding and embedding.dimension,
-            "embedded_at": embedding and datetime.now(UTC),
-        }
         await transaction.rows(_ADD_CHUNKS, {"document": id, **values, **reference})
         return True
+
+    return await database.transact(replace, idempotent=True)
 
 
 async def finish_document(

@@ -14,6 +14,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from tenacity import (
@@ -25,12 +26,14 @@ from tenacity import (
 
 import migrations
 from db.engine import Database
-from db.errors import DatabaseUnavailable, SchemaMismatch
+from db.errors import DatabaseUnavailable, MigrationRefused, SchemaMismatch
 from db.outages import outages_named
 
 log = structlog.get_logger(__name__)
 
 _LOCK_NOT_AVAILABLE = "55P03"
+_WRONG_PLACE = ("42", "2BP01")
+"A right that is missing, a table that is there already or is another: not what we made."
 _LOCK_KEY = 0x70617274
 "Any number will do, as long as nothing else on the same database takes it."
 
@@ -45,12 +48,22 @@ class _LockTaken(DatabaseUnavailable):
 
 
 @contextmanager
-def _locks_named() -> Generator[None]:
+def _refusals_named() -> Generator[None]:
+    """Translate what the database, or Alembic, has against a migration."""
     try:
         yield
+    except CommandError as error:
+        raise MigrationRefused(
+            f"the table alembic_version is not Parley's ({error}): it needs a database, or a"
+            " schema, of its own"
+        ) from error
     except DBAPIError as error:
-        if error.orig is not None and getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        state = getattr(error.orig, "sqlstate", None) or ""
+        if state == _LOCK_NOT_AVAILABLE:
             raise _LockTaken("a table that a migration changes is held") from error
+        if state.startswith(_WRONG_PLACE):
+            said = str(getattr(error.orig, "__cause__", error)).splitlines()[0]
+            raise MigrationRefused(f"the migration was refused: {said}") from error
         raise
 
 
@@ -90,7 +103,7 @@ async def upgrade(database: Database) -> None:
         stop=stop_after_delay(LOCK_PATIENCE_SECONDS),
         reraise=True,
     ):
-        with attempt, outages_named(), _locks_named():
+        with attempt, outages_named(), _refusals_named():
             async with database.engine.begin() as connection:
                 await connection.run_sync(run)
 
@@ -137,4 +150,5 @@ def _is_newer(revision: str | None) -> bool:
     newest = newest_revision()
     if revision is None or newest is None or not revision.isdecimal():
         return False
-    return int(revision) > int(newest)
+    # Four digits: other numbers are another project's.
+    return len(revision) == len(newest) and int(revision) > int(newest)

@@ -39,7 +39,11 @@ _SET_WRONGLY = (
     "3D000",  # no such database
 )
 "They tell at a start what is set wrongly; waiting does not help."
+_NO_RIGHT = "42501"
+"To connect, while connecting."
 _FULL = "53300"
+_POOLER_FULL = ("no more connections allowed", "query_wait_timeout")
+"What PgBouncer says, as a breach of the protocol (08P01), when it has no connection to give."
 _CONFLICT = ("40001", "40P01")
 "A serialization failure, a deadlock."
 _SCHEMA_CHANGED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCacheError)
@@ -47,11 +51,12 @@ _SCHEMA_CHANGED = (asyncpg.InvalidCachedStatementError, asyncpg.OutdatedSchemaCa
 
 
 @contextmanager
-def outages_named() -> Generator[None]:
+def outages_named(*, connecting: bool = False) -> Generator[None]:
     """Translate a lost or refused connection into `DatabaseUnavailable`.
 
     A value that can't be held becomes `DataRefused`, a deadlock `TransactionConflict`; the rest
-    is let through.
+    is let through. While connecting, whatever the other side says is such a refusal: the proxies
+    before a database have words of their own (Neon's says XX000 to everything).
     """
     try:
         yield
@@ -59,23 +64,30 @@ def outages_named() -> Generator[None]:
         raise PoolExhausted("all connections are busy") from error
     except (DBAPIError, asyncpg.PostgresError, *_LOST) as error:
         named = _named(error)
+        if named is None and connecting:
+            cause = _cause_of(error)
+            has_right = getattr(cause, "sqlstate", None) != _NO_RIGHT
+            named = DatabaseUnavailable(type(cause).__name__, may_pass=has_right)
         if named is None:
             raise
         raise named from error
 
 
-def _named(error: BaseException) -> DatabaseError | None:
+def _cause_of(error: BaseException) -> BaseException:
     """Look beneath SQLAlchemy's error, which takes many a lost connection for a plain mistake."""
-    cause: BaseException | None = error
-    if isinstance(error, DBAPIError):
-        cause = error.orig.__cause__ if error.orig else None
+    beneath = error.orig if isinstance(error, DBAPIError) else None
+    return (beneath.__cause__ if beneath else None) or error
+
+
+def _named(error: BaseException) -> DatabaseError | None:
+    cause = _cause_of(error)
     state = getattr(cause, "sqlstate", None) or ""
-    name = type(cause or error).__name__
+    name = type(cause).__name__
     if state.startswith(_CONFLICT) or isinstance(cause, _SCHEMA_CHANGED):
         return TransactionConflict(name)
     if state.startswith(_SET_WRONGLY) or _is_refused_tls(cause):
         return DatabaseUnavailable(name, may_pass=False)
-    if state == _FULL:
+    if state == _FULL or (state == "08P01" and any(word in str(cause) for word in _POOLER_FULL)):
         return ServerFull(name)
     if isinstance(cause, asyncpg.DataError):
         return DataRefused(name)

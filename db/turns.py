@@ -10,9 +10,11 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import structlog
 from sqlalchemy import (
     Interval,
     Text,
+    Update,
     bindparam,
     case,
     cast,
@@ -24,7 +26,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from db.engine import Database, Reader, Transaction, one
+from db.engine import Database, Reader, Transaction, Values, one
+from db.errors import DatabaseUnavailable
 from db.ids import MessageId, RunId, SessionId, UserId
 from db.messages import (
     COLUMNS,
@@ -36,6 +39,8 @@ from db.messages import (
 )
 from db.models import ChatMessage, MessageRole, MessageStatus
 from db.viewer import Viewer
+
+log = structlog.get_logger(__name__)
 
 STREAMING = ChatMessage.status == literal(MessageStatus.STREAMING.value)
 LEASE = func.statement_timestamp() + bindparam("lease", type_=Interval())
@@ -192,14 +197,30 @@ async def settle_session(viewer: Viewer, transaction: Transaction, id: SessionId
     await transaction.rows(_SETTLE_IN_SESSION, {"viewer": viewer.user_id, "session": id})
 
 
-async def settle_reply(reader: Reader, user_id: UserId, id: MessageId) -> None:
+async def settle_reply(database: Database, user_id: UserId, id: MessageId) -> None:
     """Settle a reply for good if its lease ran out."""
-    await reader.rows(_SETTLE_REPLY, {"viewer": user_id, "message": id})
+    await _settle(database, _SETTLE_REPLY, {"viewer": user_id, "message": id})
 
 
 async def settle_expired(database: Database) -> None:
     """Settle for good every reply whose lease ran out, whosever it is: a starting server's duty."""
-    await database.rows(_SETTLE_ALL, {})
+    await _settle(database, _SETTLE_ALL, {})
+
+
+async def _settle(database: Database, statement: Update, values: Values) -> None:
+    """Settle what can be settled now.
+
+    While nothing can be written, as on a server that has become a standby, replies are read as
+    what they are all the same.
+    """
+
+    async def settle(transaction: Transaction) -> None:
+        await transaction.rows(statement, values)
+
+    try:
+        await database.transact(settle, idempotent=True)
+    except DatabaseUnavailable as outage:
+        log.warning("reply.not_settled", reason=str(outage))
 
 
 async def end_reply(

@@ -23,6 +23,8 @@ _DRIVERS = {"postgres", "postgresql", "postgresql+asyncpg"}
 _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full", "no-verify")
 _LOCAL_HOSTS = {"localhost", "127.0.0.1", "::1", None}
 _SESSION_ATTRIBUTES = ("any", "primary", "standby", "read-write", "read-only", "prefer-standby")
+_LOCAL_PLACES = ("/run/postgresql", "/var/run/postgresql", "/tmp", "localhost")
+"Where a Postgres on this machine listens, if a URL names no host; the first that answers is taken."
 _POOLER_MARK = "-pooler"
 _DEFAULT_PORT = 5432
 _PARTS = re.compile(
@@ -42,11 +44,13 @@ class DatabaseUrl:
     @property
     def direct(self) -> "DatabaseUrl":
         """The server itself, behind Neon's pooler: the same host without `-pooler`."""
-        host = (self.sqlalchemy.host or "").replace(_POOLER_MARK, "", 1)
+        host = _without_pooler(self.sqlalchemy.host or "")
         if not self.is_pooled or host == self.sqlalchemy.host:
             return self
         arguments = {**self.connect_args}
         del arguments["statement_cache_size"]
+        if "host" in arguments:  # there are several
+            arguments["host"] = [_without_pooler(each) for each in arguments["host"]]
         direct = self.sqlalchemy.set(host=host)
         return DatabaseUrl(direct, arguments, direct.render_as_string(hide_password=True))
 
@@ -77,6 +81,9 @@ def parse_url(text: str, pooler: Pooler = "auto") -> DatabaseUrl:
         connect_args["server_settings"] = server_settings
     if query:
         raise DatabaseUrlInvalid(f"the parameter {min(query)} is not supported")
+    if url.host is None:
+        # Said to asyncpg, which else would look at PGHOST: that may be far away, and without TLS.
+        connect_args["host"], connect_args["port"] = list(_LOCAL_PLACES), hosts[0][1]
     if len(hosts) > 1:
         connect_args["host"] = [host for host, _ in hosts]
         connect_args["port"] = [port for _, port in hosts]
@@ -103,7 +110,27 @@ def _read(text: str) -> tuple[list[tuple[str, int]], URL]:
         urls = [make_url(parts["before"] + each + parts["after"]) for each in named]
     except (ArgumentError, ValueError) as error:
         raise invalid from error
-    return [(url.host or "localhost", url.port or _DEFAULT_PORT) for url in urls], urls[0]
+    return [(_checked_host(url), _checked_port(url)) for url in urls], urls[0]
+
+
+def _checked_host(url: URL) -> str:
+    host = url.host or "localhost"
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise DatabaseUrlInvalid(f"{host} is no name of a host") from None
+    return host
+
+
+def _checked_port(url: URL) -> int:
+    port = _DEFAULT_PORT if url.port is None else url.port
+    if not 0 < port < 65_536:
+        raise DatabaseUrlInvalid(f"{port} is no port: they go from 1 to 65535")
+    return port
+
+
+def _without_pooler(host: str) -> str:
+    return host.replace(_POOLER_MARK, "", 1)
 
 
 def _names_pooler(hosts: list[tuple[str, int]]) -> bool:

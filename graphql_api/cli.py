@@ -14,7 +14,12 @@ from rich.console import Console
 from db import migration
 from db.embedded import EmbeddedPostgresError
 from db.engine import Database
-from db.errors import DatabaseError, DatabaseUnavailable, DatabaseUrlInvalid
+from db.errors import (
+    DatabaseError,
+    DatabaseUnavailable,
+    DatabaseUrlInvalid,
+    MigrationRefused,
+)
 from db.users import users_by_email
 from db.viewer import Viewer
 from graphql_api.app import open_services
@@ -218,9 +223,10 @@ def _one_line(error: BaseException) -> str:
     if isinstance(error, DatabaseUnavailable):
         cause = error.__cause__
         origin = getattr(cause, "orig", None) or cause
-        return f"DATABASE_URL: can't connect: {str(origin).splitlines()[0] if origin else error}"
-    if isinstance(error, DatabaseUrlInvalid):
-        return f"DATABASE_URL: {error}"
+        said = str(origin).splitlines()[0] if str(origin or "") else error
+        return f"{error.setting}: can't connect: {said}"
+    if isinstance(error, DatabaseUrlInvalid | MigrationRefused):
+        return f"{error.setting}: {error}"
     if isinstance(error, EmbedderUnavailable):
         return f"OPENAI_BASE_URL: {error}"
     if isinstance(error, IndexUnavailable):

@@ -1,8 +1,8 @@
 """A Parley on this machine: its data folder, its database, its own documents."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from db import migration
 from db.connections import Patience
 from db.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from db.engine import Database
+from db.errors import DatabaseError
 from db.ingestion import has_no_documents
 from db.urls import parse_url
 from graphql_api.auth import operator
@@ -69,7 +70,8 @@ async def open_database(settings: Settings, *, beside: bool = False) -> AsyncGen
         database = reads = _database(settings, url)
         stack.push_async_callback(database.close)
         if settings.database_read_url is not None:
-            reads = _database(settings, settings.database_read_url.get_secret_value())
+            with _blaming("DATABASE_READ_URL"):
+                reads = _database(settings, settings.database_read_url.get_secret_value())
             stack.push_async_callback(reads.close)
         yield Held(database, reads, neighbour)
 
@@ -94,6 +96,16 @@ async def _kept_up(postgres: EmbeddedPostgres) -> AsyncGenerator[None]:
     finally:
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
+
+
+@contextmanager
+def _blaming(setting: str) -> Generator[None]:
+    """Let what goes wrong with a database name the setting that it comes from."""
+    try:
+        yield
+    except DatabaseError as error:
+        error.setting = setting
+        raise
 
 
 def _database(settings: Settings, url: str) -> Database:
@@ -143,12 +155,13 @@ async def prepare_schema(settings: Settings, database: Database) -> None:
 async def migrate(settings: Settings, database: Database) -> None:
     """Bring the schema up to date: past a pooler, and for as long as it takes."""
     given = settings.database_direct_url
-    url = database.url.direct if given is None else parse_url(given.get_secret_value(), "none")
-    direct = Database(url, pool_size=1, max_overflow=0, patience=Patience(statement=None))
-    try:
-        await migration.upgrade(direct)
-    finally:
-        await direct.close()
+    with _blaming("DATABASE_URL" if given is None else "DATABASE_DIRECT_URL"):
+        url = database.url.direct if given is None else parse_url(given.get_secret_value(), "none")
+        direct = Database(url, pool_size=1, max_overflow=0, patience=Patience(statement=None))
+        try:
+            await migration.upgrade(direct)
+        finally:
+            await direct.close()
 
 
 async def ingest_own_docs(services: Services) -> None:

@@ -195,7 +195,7 @@ class Settings(BaseSettings):
         50_000, description="What an operation may cost: its fields, times the rows of their pages."
     )
     query_timeout_seconds: PositiveFloat = Field(
-        30, description="How long a query may take; mutations and subscriptions may take longer."
+        60, description="How long a query may take; mutations and subscriptions may take longer."
     )
     slow_query_seconds: PositiveFloat = Field(
         1, description="Queries that take longer are named in the log."

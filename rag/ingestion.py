@@ -8,7 +8,7 @@ taken up when a document is added, and at start.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
@@ -32,6 +32,8 @@ WORKERS = 2
 "Documents read at once: reading is work for the processor, and requests need it too."
 EMBED_BATCH = 64
 "Chunks embedded by one request; providers take some hundred, and small ones fail cheaply."
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
+"How long a database that broke off is left alone."
 MAX_TITLE_CHARS = 200
 "Of a title that is made of a file's name."
 CLOCK_SKEW = timedelta(seconds=1)
@@ -99,18 +101,37 @@ class Ingestion:
         if not_before is not None:
             await asyncio.sleep((not_before + CLOCK_SKEW - datetime.now(UTC)).total_seconds())
         async with self._free_worker:
-            run_id = RunId(new_id())
+            while not await self._attempt(id):
+                pass
+
+    async def _attempt(self, id: DocumentId) -> bool:
+        """Read a document, unless somebody else does. False: the database broke off meanwhile."""
+        run_id = RunId(new_id())
+        try:
+            document = await jobs.claim_document(self._database, id, run_id, self._lease)
+            if document is not None:
+                async with self._kept(id, run_id):
+                    await self._ingest(document, run_id)
+            return True
+        except DatabaseUnavailable as error:
+            log.warning("ingestion.suspended", document_id=str(id), reason=str(error))
+        except asyncio.CancelledError:
+            await asyncio.shield(jobs.hand_back_document(self._database, id, run_id))
+            raise
+        await self._hand_back(id, run_id)
+        return False
+
+    async def _hand_back(self, id: DocumentId, run_id: RunId) -> None:
+        """Hand a document back unread, as soon as the database takes it.
+
+        Should we be told to stop before that, the lease frees it, and the next start takes it up.
+        """
+        for pause in _pauses():
+            await asyncio.sleep(pause)
             try:
-                document = await jobs.claim_document(self._database, id, run_id, self._lease)
-                if document is not None:
-                    async with self._kept(id, run_id):
-                        await self._ingest(document, run_id)
-            except DatabaseUnavailable as error:
-                # The lease frees it; the next start takes it up.
-                log.warning("ingestion.suspended", document_id=str(id), reason=str(error))
-            except asyncio.CancelledError:
-                await asyncio.shield(jobs.hand_back_document(self._database, id, run_id))
-                raise
+                return await jobs.hand_back_document(self._database, id, run_id)
+            except DatabaseUnavailable:
+                continue
 
     @asynccontextmanager
     async def _kept(self, id: DocumentId, run_id: RunId) -> AsyncGenerator[None]:
@@ -204,6 +225,14 @@ class Ingestion:
     def _embedding(self) -> Embedding | None:
         embedder = self._embedder
         return Embedding(embedder.model, embedder.dimension) if embedder else None
+
+
+def _pauses() -> Iterator[float]:
+    """Give how long to wait before each try, in seconds: for longer and longer."""
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        yield pause
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
 
 def default_title(filename: str | None, url: str | None) -> str:

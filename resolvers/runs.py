@@ -43,7 +43,7 @@ WRITE_FRACTION = 16
 WRITE_AFTER_SECONDS = 1.0
 "At most this much text is lost with the server."
 STORE_SECONDS = 3.0
-"How long the database has to take the ends of replies, once the server is going down."
+"How long the database has to take the ends of replies, once somebody waits for that."
 TELL_SECONDS = 1.0
 "How long followers have to hear of those ends: a socket that is closed is told nothing more."
 END_RETRY_SECONDS = 0.5
@@ -220,12 +220,18 @@ class RunningReplies:
         return self._runs.get((user_id, reply_id))
 
     async def end_lost(self, user_id: UserId, session_id: SessionId) -> None:
-        """Store what we have of a session's reply whose lease ran out, before others bury it."""
+        """Store what we have of a session's reply whose lease ran out, before others bury it.
+
+        Raises `DatabaseUnavailable` where that can't be stored: no more than this is it there for
+        anything else.
+        """
         for run in list(self._runs.values()):
             is_there = (run.user_id, run.reply.session_id) == (user_id, session_id)
             if is_there and run.is_lost(self.lease):
                 run.stop(MessageStatus.INTERRUPTED)
-                await asyncio.shield(run.stream.ended)
+                ended, _ = await asyncio.wait({run.stream.ended}, timeout=STORE_SECONDS)
+                if not ended:
+                    raise DatabaseUnavailable("the reply before this one can't be stored")
 
     async def close(self, grace: timedelta) -> None:
         """Let the runs end by themselves for so long, then store the rest as INTERRUPTED."""

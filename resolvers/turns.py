@@ -5,6 +5,7 @@ instead of asking twice. That is asked first, before whether the session is busy
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -47,6 +48,8 @@ HISTORY_MESSAGES = 40
 "Far more than fits most budgets; the agent keeps the newest that do."
 TITLE_LENGTH = 80
 "Characters of the first question that become the session's title: one line in a side bar."
+LEASE_SLACK_SECONDS = 5.0
+"After the lease of a dead server's reply, for the attempt that finds it to have run out."
 BEGIN_ATTEMPTS = 5
 "A beginning that collides is read again; colliding this often means something is wrong."
 
@@ -141,7 +144,9 @@ class Turns:
         `Unavailable` where the server is going down. Joining costs nothing of the quota.
         """
         checked = _check(message)
-        for _ in range(BEGIN_ATTEMPTS):
+        collisions, began = 0, time.monotonic()
+        patience = self._running.lease.total_seconds() + LEASE_SLACK_SECONDS
+        while collisions < BEGIN_ATTEMPTS and time.monotonic() - began < patience:
             present = await self._present(viewer, checked)
             if present is not None:
                 return present
@@ -153,10 +158,11 @@ class Turns:
                 beginning.add_done_callback(self._has_ended)
                 return await asyncio.shield(beginning)
             except _Collision:
-                continue
+                collisions += 1
             except _Busy as busy:
                 active = await self._replies.active(viewer, busy.session_id)
                 if active is None:
+                    collisions += 1
                     continue
                 if message.if_busy is IfBusy.REJECT:
                     # What is in the way may be this very message, sent at the same time.
@@ -164,6 +170,8 @@ class Turns:
                     if present is not None:
                         return present
                     raise ReplyInProgress(active) from None
+                # Whoever writes it hears of that within a second, unless it has died: then its
+                # lease has to run out.
                 await self._replies.stop_row(viewer, active)
         raise Unavailable
 
