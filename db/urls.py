@@ -115,6 +115,8 @@ def _read(text: str) -> tuple[list[tuple[str, int]], URL]:
 
 def _checked_host(url: URL) -> str:
     host = url.host or "localhost"
+    if "@" in host:  # with the end of the password before it
+        raise DatabaseUrlInvalid("an @ in its password has to be written as %40")
     try:
         host.encode("idna")
     except UnicodeError:

@@ -42,6 +42,13 @@ def test_a_password_with_special_characters_is_unquoted():
         "sqlite:///chat.db",
         "postgresql://alice:secret@db.example/chat?sslmode=always",
         "postgresql://alice:secret@db.example/chat?sslmode=require&sslrootcert=/nowhere.pem",
+        "postgresql://alice:secret@db.example:0/chat",
+        "postgresql://alice:secret@db.example:-1/chat",
+        "postgresql://alice:secret@db.example:65536/chat",
+        "postgresql://alice:secret@one,two:65536/chat",
+        "postgresql://alice:secret@db..example/chat",
+        f"postgresql://alice:secret@{'d' * 64}.example/chat",
+        "postgresql://alice:word@secret@db.example/chat",
     ],
 )
 def test_what_can_not_work_is_refused_without_its_password(url: str):
@@ -55,6 +62,18 @@ def test_what_is_shown_has_no_password():
     assert "secret" not in url.shown
     assert "alice" in url.shown
     assert "secret" not in repr(url)
+
+
+async def test_without_a_host_it_is_this_machine_whatever_libpqs_settings_say(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """One that is far away would be spoken to without TLS."""
+    before, _, place = postgres_url.partition("@127.0.0.1")
+    monkeypatch.setenv("PGHOST", "192.0.2.1")
+    monkeypatch.setenv("PGPORT", "1")
+    database = Database(parse_url(f"{before}@{place}"))
+    assert [tuple(row) for row in await database.rows(text("SELECT 1"), {})] == [(1,)]
+    await database.close()
 
 
 # --- TLS ------------------------------------------------------------------------------
@@ -130,3 +149,9 @@ async def test_a_url_connects_or_is_refused(query: str, database_url: str):
     database = Database(url)
     assert [tuple(row) for row in await database.rows(text("SELECT 1"), {})] == [(1,)]
     await database.close()
+
+
+def test_migrations_go_past_each_of_several_poolers():
+    url = parse_url("postgresql://alice:secret@a-pooler.neon.tech,b-pooler.neon.tech/chat").direct
+    assert url.connect_args["host"] == ["a.neon.tech", "b.neon.tech"]
+    assert "statement_cache_size" not in url.connect_args

@@ -5,6 +5,7 @@ import os
 import subprocess
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Any
@@ -20,8 +21,11 @@ from db.embedded_account import account_for
 from db.embedded_data import find_programs
 from db.engine import Database
 from db.errors import DatabaseUnavailable, ServerFull
+from db.models import MessageStatus
 from db.urls import parse_url
 from graphql_api.settings import Settings
+from resolvers.events import Ended
+from tests.factories import make_session, make_streaming_reply, make_viewer
 from tests.openai_server import OpenAIServer, says
 from tests.operations import SEND, being_written, send, session, until
 from tests.people import Parley, Person, open_parley
@@ -306,3 +310,21 @@ async def test_a_reply_under_way_outlasts_a_spell_without_writes(
         await read_only(database_url, "off")
         reply = (await sending)["reply"]
     assert (reply["status"], reply["content"]) == ("COMPLETE", "One, two")
+
+
+async def test_where_no_writes_are_taken_one_can_start_and_read(
+    database_url: str, settings: Settings, database: Database
+):
+    """As the processes are that were restarted during a failover."""
+    alice = make_viewer()
+    session_id = await make_session(database, owner=alice)
+    reply = await make_streaming_reply(
+        database, owner=alice, session=session_id, lease=timedelta(seconds=-1)
+    )
+    await read_only(database_url, "on")
+    async with opened(database_url) as database, open_parley(settings, database) as parley:
+        events = parley.services.replies.follow(alice, str(reply), 0)
+        *_, ended = [event async for event in events]
+        assert isinstance(ended, Ended)
+        assert ended.reply.status == MessageStatus.INTERRUPTED
+    await read_only(database_url, "off")

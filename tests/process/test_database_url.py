@@ -81,3 +81,57 @@ async def test_two_servers_that_migrate_at_once_both_serve(empty_url: str, tmp_p
         sent = await send(person, "Hello")
         again = await send(two.person(person.key), "And you?", sessionId=sent["session"]["id"])
         assert again["session"]["messageCount"] == 4
+
+
+# --- what stands in the way of a migration ------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("CREATE TABLE users (id int)", "already exists"),
+        (
+            "CREATE TABLE alembic_version AS SELECT 'abc123'::text AS version_num",
+            "alembic_version",
+        ),
+        (
+            "CREATE TABLE alembic_version AS SELECT '20240101'::text AS version_num",
+            "alembic_version",
+        ),
+    ],
+    ids=["a table of ours", "another project's", "another project's by number"],
+)
+async def test_what_stands_in_the_way_is_said_in_a_line(
+    statement: str, reason: str, empty_url: str, tmp_path: Path
+):
+    await administer(empty_url, statement)
+    ended = await run("migrate", cwd=tmp_path, DATABASE_URL=empty_url)
+    assert ended.code == 1, ended
+    [line] = ended.err.splitlines()
+    assert line.startswith("parley: DATABASE_URL: ")
+    assert reason in line
+
+
+async def test_a_right_that_is_missing_is_said_in_a_line(empty_url: str, tmp_path: Path):
+    name = f"nobody_{uuid4().hex}"
+    await administer(empty_url, f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+    try:
+        _, _, place = empty_url.partition("@")
+        url = f"postgresql://{name}:secret@{place}"
+        ended = await run("migrate", cwd=tmp_path, DATABASE_URL=url)
+    finally:
+        await administer(empty_url, f"DROP ROLE {name}")
+    assert ended.code == 1, ended
+    [line] = ended.err.splitlines()
+    assert "permission denied" in line
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize("setting", ["DATABASE_READ_URL", "DATABASE_DIRECT_URL"])
+async def test_the_setting_that_is_wrong_is_named(setting: str, empty_url: str, tmp_path: Path):
+    command = "migrate" if setting == "DATABASE_DIRECT_URL" else "serve"
+    settings = {"DATABASE_URL": empty_url, setting: "garbage", "PORT": "0"}
+    ended = await run(command, cwd=tmp_path, **settings)
+    assert ended.code == 1, ended
+    [line] = ended.err.splitlines()
+    assert line.startswith(f"parley: {setting}: ")

@@ -57,8 +57,9 @@ async def a(proxied: tuple[Proxy, str], voices: ScriptedModel) -> AsyncGenerator
         yield opened
 
 
-AWAY = ["cut", "57P03", "57P01", "53300"]
-"The wire is cut; Postgres starts, was stopped, or has no connection left."
+AWAY = ["cut", "57P03", "57P01", "53300", "XX000"]
+"""The wire is cut; Postgres starts, was stopped, or has no connection left; a proxy before it, as
+Neon's, has no code for what it says."""
 
 
 def go_away(proxy: Proxy, how: str) -> None:
@@ -297,6 +298,34 @@ async def _rows_of(where: Replica, viewer: Viewer) -> int:
         + (SELECT count(*) FROM users WHERE id = :viewer) * 1000"""
     count = (await sql(where.database, query, viewer=viewer.user_id))[0][0]
     return count - 1100 if count >= 1100 else count
+
+
+@pytest.mark.parametrize("message_id", [None, "0199a1b2-3c4d-7e5f-8a6b-7c8d9e0f1a2b"])
+async def test_nothing_is_begun_behind_a_reply_that_can_not_be_stored(
+    proxied: tuple[Proxy, str],
+    b: Replica,
+    voices: ScriptedModel,
+    viewer: Viewer,
+    monkeypatch: pytest.MonkeyPatch,
+    message_id: str | None,
+):
+    """Whoever sends it would wait for as long as the database is away, and so would the message."""
+    monkeypatch.setattr("resolvers.runs.STORE_SECONDS", 0.2)
+    proxy, url = proxied
+    async with replica(url, voices, lease=timedelta(seconds=1)) as a:
+        sent, follower = await under_way(a, b, voices, viewer)
+        proxy.cut()
+        await until(lambda: a.run_of(sent.reply).is_lost(a.running.lease))
+        session = str(sent.session.id)
+        with pytest.raises(DatabaseUnavailable):
+            await a.send(viewer, "Second", session_id=session, message_id=message_id)
+        assert not a.turns._beginnings
+        proxy.restore()
+        assert (await follower.ended()).status == MessageStatus.INTERRUPTED
+        [[count]] = await sql(b.database, "SELECT count(*) FROM chat_messages")
+        assert count == 2
+        again = await a.send(viewer, "Second", session_id=session, message_id=message_id)
+        assert again.reply.status == MessageStatus.STREAMING
 
 
 async def test_reads_while_it_is_away_are_unavailable(

@@ -1,6 +1,7 @@
 """One message is one turn, however often and wherever it is sent; one reply at a time."""
 
 import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -213,3 +214,17 @@ async def test_a_row_that_is_lost_as_it_is_begun_is_joined_by_the_retry(
     await follower.has("Ha")
     await expire_lease(b.database, reply)
     assert (await follower.ended()).status == MessageStatus.INTERRUPTED
+
+
+async def test_a_dead_servers_reply_makes_way_once_its_lease_has_run_out(
+    b: Replica, viewer: Viewer, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody hears that it is to stop, however often that is said."""
+    monkeypatch.setattr("resolvers.replies.FOREIGN_STOP_SECONDS", 0.05)
+    session = await make_session(b.database, owner=viewer)
+    reply = await make_streaming_reply(
+        b.database, owner=viewer, session=session, lease=timedelta(seconds=1.5)
+    )
+    sent = await b.send(viewer, "Two", session_id=str(session), if_busy=IfBusy.INTERRUPT)
+    assert sent.reply.status == MessageStatus.STREAMING
+    assert (await stored(b.database, viewer, reply)).status == MessageStatus.INTERRUPTED
