@@ -15,7 +15,7 @@ from resolvers import messages, sessions, users
 from resolvers.claims import claim_anonymous_user
 from resolvers.errors import InvalidInput
 from resolvers.intake import FileSource, Source, TextSource, UrlSource
-from resolvers.turns import IfBusy, NewMessage
+from resolvers.new_messages import IfBusy, NewMessage
 
 InputT = TypeVar("InputT")
 Given = Annotated[InputT, strawberry.argument(description="What to do.")]

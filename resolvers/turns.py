@@ -7,8 +7,7 @@ instead of asking twice. That is asked first, before whether the session is busy
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,26 +16,29 @@ import structlog
 from db import audit, documents, messages, sessions, turns, users
 from db.audit import Action, Entity
 from db.engine import Database, Transaction
+from db.errors import CommitUnknown
 from db.ids import DocumentId, MessageId, RunId, SessionId, new_id
 from db.messages import MessageRow
 from db.models import MessageRole
-from db.sessions import MAX_KEY_LENGTH, SessionRow
+from db.sessions import SessionRow
 from db.utf16 import utf16_length
 from db.viewer import Viewer
 from rag.agent import Agent, AgentEvent, PastTurn, Question
 from rag.retrieval import Retrieval
+from resolvers.beginnings import begun_after_all
 from resolvers.errors import (
     IdConflict,
     NotFound,
     ReplyInProgress,
     Unavailable,
 )
-from resolvers.inputs import (
-    MAX_CONTENT_LENGTH,
-    check_optional_text,
-    check_text,
-    parse_id,
-    parse_made_id,
+from resolvers.new_messages import (
+    CheckedMessage,
+    IfBusy,
+    NewMessage,
+    check_message,
+    is_same,
+    title_of,
 )
 from resolvers.quotas import Quota, Quotas, Take, taking
 from resolvers.replies import Replies
@@ -46,39 +48,10 @@ log = structlog.get_logger(__name__)
 
 HISTORY_MESSAGES = 40
 "Far more than fits most budgets; the agent keeps the newest that do."
-TITLE_LENGTH = 80
-"Characters of the first question that become the session's title: one line in a side bar."
 LEASE_SLACK_SECONDS = 5.0
 "After the lease of a dead server's reply, for the attempt that finds it to have run out."
 BEGIN_ATTEMPTS = 5
 "A beginning that collides is read again; colliding this often means something is wrong."
-
-
-class IfBusy(StrEnum):
-    """What to do when another reply is being written in the session."""
-
-    REJECT = "REJECT"
-    INTERRUPT = "INTERRUPT"
-
-
-@dataclass(frozen=True, slots=True)
-class NewMessage:
-    """A message as the client sends it, unchecked.
-
-    It goes to the session of that id, else to the one that the client calls by that key; where
-    there is neither, to a new one, of that id if there is one, else of that key. Before the key,
-    the one of `visitors_session_id` is looked for, but none is made of that.
-    """
-
-    content: str
-    session_id: str | None = None
-    visitors_session_id: str | None = None
-    session_key: str | None = None
-    message_id: str | None = None
-    chapter: str | None = None
-    selected_text: str | None = None
-    document_ids: tuple[str, ...] | None = None
-    if_busy: IfBusy = IfBusy.REJECT
 
 
 class SentTurn(NamedTuple):
@@ -87,22 +60,6 @@ class SentTurn(NamedTuple):
     session: SessionRow
     question: MessageRow
     reply: MessageRow
-
-
-class _Checked(NamedTuple):
-    content: str
-    session_id: SessionId | None
-    visitors_session_id: SessionId | None
-    session_key: str | None
-    message_id: MessageId | None
-    chapter: str | None
-    selected_text: str | None
-    document_ids: list[DocumentId] | None
-
-    @property
-    def session_ids(self) -> list[SessionId]:
-        """The ids of the sessions that it may go to, in their order."""
-        return [each for each in (self.session_id, self.visitors_session_id) if each is not None]
 
 
 class _Collision(Exception):
@@ -136,6 +93,7 @@ class Turns:
         self._quotas = quotas
         self._is_refusing = False
         self._beginnings: set[asyncio.Task[SentTurn]] = set()
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def send(self, viewer: Viewer, message: NewMessage, request_id: str) -> SentTurn:
         """Begin a turn, or join the one that this message already began.
@@ -143,7 +101,7 @@ class Turns:
         Raises `InvalidInput`, `NotFound`, `IdConflict`, `ReplyInProgress`, `QuotaExceeded`, and
         `Unavailable` where the server is going down. Joining costs nothing of the quota.
         """
-        checked = _check(message)
+        checked = check_message(message)
         collisions, began = 0, time.monotonic()
         patience = self._running.lease.total_seconds() + LEASE_SLACK_SECONDS
         while collisions < BEGIN_ATTEMPTS and time.monotonic() - began < patience:
@@ -183,13 +141,16 @@ class Turns:
         """See those turns through to their start whose messages are being stored."""
         self.refuse_new()
         await asyncio.gather(*self._beginnings, return_exceptions=True)
+        for task in self._looking:
+            task.cancel()
+        await asyncio.gather(*self._looking, return_exceptions=True)
 
     def _has_ended(self, beginning: asyncio.Task[SentTurn]) -> None:
         self._beginnings.discard(beginning)
         if not beginning.cancelled():
             beginning.exception()  # nothing was stored then: who has gone need not hear why
 
-    async def _present(self, viewer: Viewer, sent: _Checked) -> SentTurn | None:
+    async def _present(self, viewer: Viewer, sent: CheckedMessage) -> SentTurn | None:
         """Find the turn that this message began already. Raises `IdConflict` if it is another."""
         if sent.message_id is None:
             return None
@@ -199,7 +160,7 @@ class Turns:
         if question.role != MessageRole.USER:
             raise IdConflict("This id is a reply's.")
         session = await sessions.session(viewer, self._database, question.session_id)
-        if session is not None and not _is_same(question, session, sent):
+        if session is not None and not is_same(question, session, sent):
             raise IdConflict("There is another message of this id already.")
         reply = await messages.reply_to(viewer, self._database, question.id)
         if reply is None or session is None:
@@ -212,7 +173,7 @@ class Turns:
             if len(found) < len(ids):
                 raise NotFound
 
-    async def _begin(self, viewer: Viewer, sent: _Checked, request_id: str) -> SentTurn:
+    async def _begin(self, viewer: Viewer, sent: CheckedMessage, request_id: str) -> SentTurn:
         if self._is_refusing:
             raise Unavailable("The server is going down. Send it again in a moment.")
         for id in sent.session_ids:
@@ -256,20 +217,41 @@ class Turns:
             )
             return SentTurn(session, question, reply)
 
-        async with taking(self._quotas, viewer, Quota.SEND_MESSAGE) as pay:
-            begun = await self._database.transact(lambda transaction: begin(transaction, pay))
-        answer = partial(self._answer, viewer, begun.question, sent.document_ids)
-        self._running.start(viewer.user_id, begun.reply, run_id, answer)
+        try:
+            async with taking(self._quotas, viewer, Quota.SEND_MESSAGE) as pay:
+                begun = await self._database.transact(lambda transaction: begin(transaction, pay))
+        except CommitUnknown:
+            self._looking.add(task := asyncio.create_task(self._look_for(viewer, sent, run_id)))
+            task.add_done_callback(self._looking.discard)
+            raise
+        self._start(viewer, sent, run_id, begun.question, begun.reply)
         return begun
 
+    async def _look_for(self, viewer: Viewer, sent: CheckedMessage, run_id: RunId) -> None:
+        """Write the reply of a turn, should it turn out to have begun."""
+        begun = await begun_after_all(self._database, run_id, self._running.lease)
+        if begun is not None:
+            self._start(viewer, sent, run_id, begun.question, begun.reply)
+
+    def _start(
+        self,
+        viewer: Viewer,
+        sent: CheckedMessage,
+        run_id: RunId,
+        question: MessageRow,
+        reply: MessageRow,
+    ) -> None:
+        answer = partial(self._answer, viewer, question, sent.document_ids)
+        self._running.start(viewer.user_id, reply, run_id, answer)
+
     async def _claim_session(
-        self, viewer: Viewer, transaction: Transaction, sent: _Checked
+        self, viewer: Viewer, transaction: Transaction, sent: CheckedMessage
     ) -> tuple[SessionRow, bool]:
         """Lock the session for two more messages, making it where it is not there yet.
 
         The flag says whether it was made now.
         """
-        title = _title(sent.content)
+        title = title_of(sent.content)
         for id in sent.session_ids:
             present = await sessions.claim_session(viewer, transaction, id, adding=2, title=title)
             if present is not None:
@@ -319,58 +301,3 @@ class Turns:
         search = self._retrieval.bound(owner, document_ids)
         async for event in self._agent.answer(asked, history, search):
             yield event
-
-
-def _check(message: NewMessage) -> _Checked:
-    content = check_text(message.content, "content", at_most=MAX_CONTENT_LENGTH)
-    check_optional_text(message.chapter, "chapter")
-    check_optional_text(message.selected_text, "selectedText", at_most=MAX_CONTENT_LENGTH)
-    session_id = parse_made_id(message.session_id, "sessionId")
-    visitors_session_id = parse_made_id(message.visitors_session_id, "sessionId")
-    session_key = check_optional_text(message.session_key, "sessionId", at_most=MAX_KEY_LENGTH)
-    message_id = parse_made_id(message.message_id, "messageId")
-    document_ids: list[DocumentId] | None = None
-    if message.document_ids is not None:
-        parsed = [parse_id(each, DocumentId) for each in message.document_ids]
-        known = {each for each in parsed if each is not None}
-        if None in parsed:
-            raise NotFound
-        document_ids = sorted(known)
-    return _Checked(
-        content,
-        None if session_id is None else SessionId(session_id),
-        None if visitors_session_id is None else SessionId(visitors_session_id),
-        session_key,
-        None if message_id is None else MessageId(message_id),
-        message.chapter,
-        message.selected_text,
-        document_ids,
-    )
-
-
-def _is_same(question: MessageRow, session: SessionRow, sent: _Checked) -> bool:
-    document_ids = None if sent.document_ids is None else [str(each) for each in sent.document_ids]
-    return (
-        question.content == sent.content
-        and question.chapter == sent.chapter
-        and question.selected_text == sent.selected_text
-        and question.document_ids == document_ids
-        and _is_into(session, sent)
-    )
-
-
-def _is_into(session: SessionRow, sent: _Checked) -> bool:
-    """Tell whether a message may have been sent to a session: it named that one, or none."""
-    if sent.session_id is None and sent.session_key is None:
-        return True
-    keyed = sent.session_key is not None and sent.session_key == session.session_id
-    return keyed or session.id in sent.session_ids
-
-
-def _title(content: str) -> str:
-    """Make a session's title of its first question: its first line, cut between two words."""
-    line = " ".join(content.strip().splitlines()[0].split())
-    if len(line) <= TITLE_LENGTH:
-        return line
-    head = line[: TITLE_LENGTH - 1]
-    return (head.rsplit(" ", 1)[0] if " " in head else head) + "…"

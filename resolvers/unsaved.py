@@ -24,8 +24,8 @@ from rag.retrieval import Retrieval
 from resolvers.citations import cited, stored_citation
 from resolvers.events import Delta, Searched
 from resolvers.failures import failure_shown
+from resolvers.new_messages import NewMessage
 from resolvers.quotas import Quota, Quotas
-from resolvers.turns import NewMessage
 
 log = structlog.get_logger(__name__)
 

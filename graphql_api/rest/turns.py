@@ -24,7 +24,8 @@ from resolvers.citations import citations_of
 from resolvers.events import Delta, Ended, Rejected, ReplyEvent, Searched, Started
 from resolvers.failures import INTERNAL
 from resolvers.inputs import check_text, parse_uuid
-from resolvers.turns import IfBusy, NewMessage, SentTurn
+from resolvers.new_messages import IfBusy, NewMessage
+from resolvers.turns import SentTurn
 from resolvers.unsaved import UnsavedEvent, UnsavedReply
 
 MAX_IDEMPOTENCY_KEY = 255

@@ -1,6 +1,6 @@
 """An outage and a mistake are told apart, however they are put."""
 
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import pytest
@@ -11,7 +11,7 @@ from db.outages import outages_named
 
 def refusal(state: str, message: str) -> asyncpg.PostgresError:
     """Give what asyncpg raises for what a server, or a proxy before it, says."""
-    make: Any = asyncpg.PostgresError.new
+    make = cast("Any", asyncpg.PostgresError).new
     return make({"S": "FATAL", "C": state, "M": message})
 
 

@@ -22,7 +22,7 @@ from db.urls import parse_url
 from graphql_api.services import Services
 from graphql_api.settings import Settings
 from resolvers.events import Ended
-from resolvers.turns import NewMessage
+from resolvers.new_messages import NewMessage
 from tests.factories import make_session, make_streaming_reply, make_viewer
 from tests.isolation.chatters import DEADLINE_SECONDS, HANGING_UP, Chatter, Crowd
 from tests.isolation.servers import listening, port_of

@@ -12,7 +12,7 @@ from db import audit
 from db.audit import Action, Entity
 from db.connections import Patience
 from db.engine import Database, Transaction
-from db.errors import CommitUnknown
+from db.errors import CommitUnknown, DatabaseUnavailable
 from db.ids import new_id
 from db.models import MessageStatus
 from db.urls import parse_url
@@ -69,6 +69,35 @@ async def test_a_commit_that_arrived_is_not_done_again_and_its_reply_runs(
     assert times(wire, "INSERT INTO audit_logs") == 1
     assert times(wire, "COMMIT") == 1
     assert await broken_in(onlooker, at_rest=True) == {}
+
+
+@pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AFTER])
+async def test_a_turn_whose_commit_nobody_hears_of_for_long_is_answered_if_it_arrived(
+    wire: Wire, voices: ScriptedModel, viewer: Viewer, onlooker: Database, moment: Moment
+):
+    """Sent again, it joins what was begun, or begins."""
+    impatient = Patience(retry=0.2)
+    async with replica(wire.url, voices, pool_size=1, patience=impatient) as a:
+        for _ in range(2):
+            voices["Question"].finish("Here.")
+        message_id = str(uuid4())
+        wire.break_at("COMMIT", moment, then=wire.hang_up)
+        with pytest.raises(CommitUnknown):
+            await a.send(viewer, message_id=message_id)
+        wire.listen()
+        if moment is Moment.AFTER:
+            await until(lambda: voices["Question"].calls == 1)
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    sent = await a.send(viewer, message_id=message_id)
+                    break
+                except DatabaseUnavailable:  # it is not asked again at once
+                    await asyncio.sleep(0.05)
+        ended = await a.replies.ended(viewer, sent.reply)
+        assert (ended.status, ended.content) == (MessageStatus.COMPLETE, "Here.")
+        assert voices["Question"].calls == 1
+        assert await broken_in(onlooker, at_rest=True) == {}
 
 
 @pytest.mark.parametrize("moment", [Moment.BEFORE, Moment.AMID, Moment.AFTER])

@@ -43,10 +43,11 @@ from rag.ports import (
 )
 from rag.retrieval import Retrieval
 from resolvers.events import Delta, Ended, ReplyEvent, Searched, Started
+from resolvers.new_messages import NewMessage
 from resolvers.quotas import NoQuotas
 from resolvers.replies import Replies
 from resolvers.runs import Run, RunningReplies
-from resolvers.turns import NewMessage, SentTurn, Turns
+from resolvers.turns import SentTurn, Turns
 from resolvers.watches import Watches
 from tests.operations import PATIENCE_SECONDS, until
 

@@ -10,7 +10,8 @@ from db.ids import MessageId
 from db.models import MessageStatus
 from db.viewer import Viewer
 from resolvers.errors import IdConflict, ReplyInProgress
-from resolvers.turns import IfBusy, SentTurn
+from resolvers.new_messages import IfBusy
+from resolvers.turns import SentTurn
 from tests.factories import make_session, make_streaming_reply, make_viewer
 from tests.streaming.scripted import (
     Replica,
