@@ -44,14 +44,14 @@ class DatabaseUrl:
     @property
     def direct(self) -> "DatabaseUrl":
         """The server itself, behind Neon's pooler: the same host without `-pooler`."""
-        host = _without_pooler(self.sqlalchemy.host or "")
-        if not self.is_pooled or host == self.sqlalchemy.host:
+        host = self.sqlalchemy.host
+        if not self.is_pooled or host is None or _without_pooler(host) == host:
             return self
         arguments = {**self.connect_args}
         del arguments["statement_cache_size"]
         if "host" in arguments:  # there are several
             arguments["host"] = [_without_pooler(each) for each in arguments["host"]]
-        direct = self.sqlalchemy.set(host=host)
+        direct = self.sqlalchemy.set(host=_without_pooler(host))
         return DatabaseUrl(direct, arguments, direct.render_as_string(hide_password=True))
 
 

@@ -32,6 +32,9 @@ WORKERS = 2
 "Documents read at once: reading is work for the processor, and requests need it too."
 EMBED_BATCH = 64
 "Chunks embedded by one request; providers take some hundred, and small ones fail cheaply."
+BREAKS_BORNE = 8
+"""Of the database, for one document, which the next start takes up then: what breaks it off each
+time, because it takes too long, must not do so for ever."""
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 "How long a database that broke off is left alone."
 MAX_TITLE_CHARS = 200
@@ -101,8 +104,9 @@ class Ingestion:
         if not_before is not None:
             await asyncio.sleep((not_before + CLOCK_SKEW - datetime.now(UTC)).total_seconds())
         async with self._free_worker:
-            while not await self._attempt(id):
-                pass
+            for _ in range(BREAKS_BORNE):
+                if await self._attempt(id):
+                    return
 
     async def _attempt(self, id: DocumentId) -> bool:
         """Read a document, unless somebody else does. False: the database broke off meanwhile."""

@@ -230,7 +230,7 @@ class Turns:
     async def _look_for(self, viewer: Viewer, sent: CheckedMessage, run_id: RunId) -> None:
         """Write the reply of a turn, should it turn out to have begun."""
         begun = await begun_after_all(self._database, run_id, self._running.lease)
-        if begun is not None:
+        if begun is not None and not self._is_refusing:
             self._start(viewer, sent, run_id, begun.question, begun.reply)
 
     def _start(

@@ -155,3 +155,8 @@ def test_migrations_go_past_each_of_several_poolers():
     url = parse_url("postgresql://alice:secret@a-pooler.neon.tech,b-pooler.neon.tech/chat").direct
     assert url.connect_args["host"] == ["a.neon.tech", "b.neon.tech"]
     assert "statement_cache_size" not in url.connect_args
+
+
+def test_a_pooler_on_this_machine_is_all_that_is_known_of_it():
+    url = parse_url("postgresql:///chat", "transaction")
+    assert url.direct is url

@@ -141,6 +141,12 @@ async def test_who_waits_too_long_for_a_connection_is_told_to_come_again(
         assert (await ask(parley, VIEWER, alice.headers)).status_code == 200
 
 
+def test_by_default_a_query_has_more_time_than_a_connection_takes_to_be_had():
+    """Else it would be a query that takes too long, which nobody tries again."""
+    settings = Settings.model_construct()
+    assert settings.query_timeout_seconds > settings.database_acquire_timeout_seconds
+
+
 async def test_a_send_that_finds_no_connection_wrote_nothing(settings: Settings, database_url: str):
     patience = Patience(acquire=0.3)
     async with (
