@@ -9,8 +9,8 @@ from sqlalchemy import text
 from db.models import Base
 from db.sessions import MAX_KEY_LENGTH
 from graphql_api.settings import Settings
+from tests.graphql_api.claims.test_claims import claim
 from tests.graphql_api.rest.frontends import Frontend
-from tests.graphql_api.test_claims import claim
 from tests.issuer import Issuer
 from tests.people import Parley
 

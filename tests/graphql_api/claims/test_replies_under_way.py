@@ -10,33 +10,11 @@ from db.engine import Database
 from db.ids import MessageId, RunId, UserId
 from db.messages import MessageRow
 from graphql_api.settings import Settings
-from tests.graphql_api.test_claims import FOLLOW, HISTORY, claim
+from tests.graphql_api.claims.test_claims import FOLLOW, HISTORY, claim
 from tests.issuer import Issuer
 from tests.openai_server import OpenAIServer, Stream, chunk, says, searches
 from tests.operations import add_text, being_written, send, session, until
 from tests.people import Parley, Person, open_parley
-
-
-@pytest.fixture
-def settings(settings: Settings, issuer: Issuer, model: OpenAIServer) -> Settings:
-    return settings.model_copy(
-        update={
-            **issuer.settings,
-            "allow_anonymous": True,
-            "openai_base_url": model.url,
-            "openai_model": "m",
-        }
-    )
-
-
-@pytest.fixture
-def visitor(parley: Parley) -> Person:
-    return parley.person()
-
-
-@pytest.fixture
-def ann(parley: Parley, issuer: Issuer) -> Person:
-    return parley.bearer(issuer.token("ann"))
 
 
 async def test_a_reply_goes_on_under_its_new_owner(

@@ -4,14 +4,11 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
-import pytest
 from sqlalchemy import text
 
 from db.models import IngestionStatus
-from graphql_api.settings import Settings
 from tests.factories import citation, make_document, make_session, make_turn
 from tests.issuer import Issuer
-from tests.openai_server import OpenAIServer
 from tests.operations import add_text, search, send, session
 from tests.people import Parley, Person
 from tests.statements import recorded
@@ -38,28 +35,6 @@ FOLLOW = """subscription ($id: ID!) { reply(messageId: $id) {
 AUDIT = """{ viewer { auditLog { totalCount edges { node {
   id action entity entityId detail requestId
 } } } } }"""
-
-
-@pytest.fixture
-def settings(settings: Settings, issuer: Issuer, model: OpenAIServer) -> Settings:
-    return settings.model_copy(
-        update={
-            **issuer.settings,
-            "allow_anonymous": True,
-            "openai_base_url": model.url,
-            "openai_model": "m",
-        }
-    )
-
-
-@pytest.fixture
-def visitor(parley: Parley) -> Person:
-    return parley.person()
-
-
-@pytest.fixture
-def ann(parley: Parley, issuer: Issuer) -> Person:
-    return parley.bearer(issuer.token("ann"))
 
 
 async def claim(person: Person, key: str) -> Any:
