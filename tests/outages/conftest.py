@@ -110,6 +110,8 @@ async def parley_over(
     database = Database(
         parse_url(wire.url), pool_size=pool_size, max_overflow=max_overflow, patience=patience
     )
+    # People here ask again and again until it is back, as fast as the machine can.
+    settings = settings.model_copy(update={"rate_limit": "off"})
     async with open_parley(settings, database) as parley:
         await until(
             lambda: not any(task.get_name() == "fill index" for task in asyncio.all_tasks())

@@ -36,7 +36,10 @@ SHARED = "The harbour closes at nine."
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"admin_subjects": frozenset({ADMIN_KEY})})
+    # Somebody asks until it is back, as fast as the machine can.
+    return settings.model_copy(
+        update={"admin_subjects": frozenset({ADMIN_KEY}), "rate_limit": "off"}
+    )
 
 
 @pytest.fixture
